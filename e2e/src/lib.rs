@@ -1,0 +1,1 @@
+//! The lab cluster, and the tests that need one.

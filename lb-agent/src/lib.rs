@@ -1,0 +1,1 @@
+//! The balancer in the pod: turns one PortableLoadBalancer into IPVS and iptables.

@@ -1,0 +1,1 @@
+//! Makes agents of PortableLoadBalancer objects and reports on them.
