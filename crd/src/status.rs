@@ -1,7 +1,7 @@
 //! The status of a `PortableLoadBalancer`: what was observed.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{KubeSchema, core::ListMerge};
+use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
