@@ -1,1 +1,4 @@
 //! The lab cluster, and the tests that need one.
+
+pub mod pki;
+pub mod pod;
