@@ -2,3 +2,5 @@
 
 pub mod pki;
 pub mod pod;
+pub mod tools;
+pub mod uml;
