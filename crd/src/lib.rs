@@ -3,8 +3,10 @@
 pub mod condition;
 pub mod load_balancer;
 pub mod names;
+pub mod schema;
 pub mod status;
 pub mod target;
+pub mod validate;
 
 pub use load_balancer::*;
 pub use status::*;

@@ -1,14 +1,41 @@
 //! The `PortableLoadBalancer` object: what its user asks for.
+//!
+//! The documentation of fields is what `kubectl explain` prints, so it speaks to users. There is no conversion
+//! webhook: a field added here has the shape it keeps.
+#![allow(
+    unreachable_pub,
+    reason = "kube's derive nests a copy of every type in a function"
+)]
+#![allow(
+    clippy::doc_markdown,
+    reason = "users of kubectl see these texts, where backticks would disturb"
+)]
 
-use k8s_openapi::api::core::v1::ResourceRequirements;
+mod agent;
+mod backends;
+mod exposure;
+mod forwarding;
+mod ports;
+mod redundancy;
+mod scheduler;
+
+pub use agent::*;
+pub use backends::*;
+pub use exposure::*;
+pub use forwarding::*;
+pub use ports::*;
+pub use redundancy::*;
+pub use scheduler::*;
+
 use kube::{CustomResource, KubeSchema};
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::time::Duration;
 
+use crate::names::DEFAULT_CLASS;
 use crate::status::PortableLoadBalancerStatus;
+use crate::validate;
 
-/// What a `PortableLoadBalancer` should do.
+/// What the balancer should do.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "portablelb.io",
@@ -20,277 +47,127 @@ use crate::status::PortableLoadBalancerStatus;
     category = "portablelb",
     namespaced,
     status = "PortableLoadBalancerStatus",
-    doc = "PortableLoadBalancer is an L4 load balancer that moves with its application: pods that balance by IPVS."
+    derive = "PartialEq",
+    selectable = ".spec.className",
+    doc = "PortableLoadBalancer is a load balancer for TCP and UDP that moves with its application: \
+           pods that balance by the kernel's IPVS, alike on every cluster.",
+    validation = Rule::new("self.metadata.name.size() <= 63 && !self.metadata.name.contains('.')")
+        .message(validate::NAME)
+        .field_path(".metadata.name"),
+    printcolumn(name = "Class", type_ = "string", json_path = ".spec.className"),
+    printcolumn(name = "Address", type_ = "string", json_path = ".status.summary.address"),
+    printcolumn(name = "Ports", type_ = "string", json_path = ".status.summary.ports"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
+    ),
+    printcolumn(
+        name = "Backends",
+        type_ = "string",
+        json_path = ".status.summary.backends",
+        description = "Servers that take new connections, of all"
+    ),
+    printcolumn(
+        name = "Agents",
+        type_ = "string",
+        json_path = ".status.summary.agents",
+        description = "Agents that serve this generation, of those wanted"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Scheduler", type_ = "string", json_path = ".spec.scheduler.name", priority = 1),
+    printcolumn(name = "Forwarding", type_ = "string", json_path = ".spec.forwarding.type", priority = 1),
+    printcolumn(
+        name = "Flannel",
+        type_ = "string",
+        json_path = ".status.network.flannelBackend",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Node",
+        type_ = "string",
+        json_path = ".status.summary.activeNode",
+        priority = 1,
+        description = "The node that attracts all traffic, where there is one alone"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
+        priority = 1
+    )
 )]
 #[serde(rename_all = "camelCase")]
 pub struct PortableLoadBalancerSpec {
-    /// Which operator serves this object. Immutable.
+    /// Name of the class of balancers, that is of the operator that serves this object.
+    /// At most 63 lowercase letters, digits, '-' and '.'. Cannot be changed. Defaults to "portable-lb".
     #[serde(default = "default_class")]
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    )]
+    #[x_kube(validation = Rule::new("self == oldSelf").message(validate::CLASS_IMMUTABLE))]
     pub class_name: String,
-    /// Where the real servers come from.
+
+    /// Where the servers come from.
     pub backends: Backends,
-    /// The ports to listen on, 1 to 64.
+
+    /// The ports that the balancer listens on, 1 to 64. Names are unique, and so are pairs of port and protocol.
+    #[schemars(length(min = 1, max = 64))]
+    #[x_kube(
+        merge_strategy = ListMerge::Map(vec!["name".into()]),
+        validation = Rule::new(
+            "self.all(p, self.exists_one(q, q.port == p.port && q.protocol == p.protocol))"
+        )
+        .message(validate::PORTS_UNIQUE)
+        .reason(Reason::FieldValueDuplicate)
+    )]
     pub ports: Vec<Port>,
-    /// How a real server is chosen for a new connection.
+
+    /// How a server is chosen for a new connection. Defaults to wlc.
     #[serde(default)]
     pub scheduler: Scheduler,
-    /// How packets reach the real servers.
+
+    /// How packets reach the servers. Defaults to NAT.
     #[serde(default)]
     pub forwarding: Forwarding,
-    /// The flannel backend of the cluster, or `Auto` to read it from the nodes.
+
+    /// The pod network, from which MTU and possible kinds of forwarding follow. Auto reads it from the nodes.
+    /// HostGW, VXLAN and UDP are flannel's backends; None is another network plugin. Defaults to Auto.
     #[serde(default)]
     pub flannel_backend: FlannelBackend,
-    /// How long, in seconds, a server that goes away keeps its connections.
+
+    /// How long a server that goes away keeps its connections, in seconds, 0 to 3600. It takes no new ones meanwhile,
+    /// and leaves earlier when its last connection ends. Defaults to 30.
     #[serde(default = "default_drain")]
+    #[schemars(range(min = 0, max = 3600))]
     pub drain_timeout_seconds: i32,
-    /// How clients reach the agents.
+
+    /// How clients reach the balancer. Defaults to a Service of type ClusterIP.
     #[serde(default)]
     pub exposure: Exposure,
-    /// How many agents there are, and how they share the work.
+
+    /// How many agents serve, and how they share the work. Defaults to 2 that are all active.
     #[serde(default)]
     pub redundancy: Redundancy,
-    /// What users may say of the agents' pods.
+
+    /// Settings of the agents' pods. What is not here is set by the administrator, for all agents.
     #[serde(default)]
     pub agent: Agent,
 }
 
-/// A union: `type` and the member of that name.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct Backends {
-    /// The member that is present.
-    #[serde(rename = "type", default)]
-    pub type_: BackendsType,
-    /// The Service whose EndpointSlices are followed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub service: Option<ServiceBackend>,
-}
-
-/// Kinds of backends.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum BackendsType {
-    /// A Service in the object's namespace.
-    #[default]
-    Service,
-}
-
-/// A Service in the object's own namespace.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct ServiceBackend {
-    /// Its name.
-    pub name: String,
-}
-
-/// One port that the balancer listens on.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct Port {
-    /// A name of its own, unique in the object.
-    pub name: String,
-    /// The port number.
-    pub port: i32,
-    /// The protocol.
-    #[serde(default)]
-    pub protocol: Protocol,
-    /// The server's port: a number, or the name of a port of the Service.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub target_port: Option<k8s_openapi::apimachinery::pkg::util::intstr::IntOrString>,
-}
-
-/// Transport protocols.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Protocol {
-    /// TCP.
-    #[default]
-    TCP,
-    /// UDP.
-    UDP,
-}
-
-impl Protocol {
-    /// The word in the object, which is also that of Services and slices.
+impl PortableLoadBalancerSpec {
+    /// How long a server that goes away keeps its connections.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::TCP => "TCP",
-            Self::UDP => "UDP",
-        }
+    pub fn drain_timeout(&self) -> Duration {
+        Duration::from_secs(u64::try_from(self.drain_timeout_seconds).unwrap_or_default())
     }
-}
-
-impl std::fmt::Display for Protocol {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// The IPVS scheduler.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct Scheduler {
-    /// Its name.
-    #[serde(default)]
-    pub name: SchedulerName,
-    /// Flags of `sh` and `mh`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub flags: Vec<SchedulerFlag>,
-}
-
-/// The kernel's schedulers.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-#[allow(missing_docs)]
-pub enum SchedulerName {
-    Rr,
-    Wrr,
-    Lc,
-    #[default]
-    Wlc,
-    Lblc,
-    Lblcr,
-    Dh,
-    Sh,
-    Sed,
-    Nq,
-    Fo,
-    Ovf,
-    Mh,
-    Twos,
-}
-
-/// Flags of the hashing schedulers.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SchedulerFlag {
-    /// Hash the client's port too.
-    Port,
-    /// Choose another server where the hashed one has weight 0.
-    Fallback,
-}
-
-/// How packets reach the real servers.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct Forwarding {
-    /// The forwarding method.
-    #[serde(rename = "type", default)]
-    pub type_: ForwardingType,
-}
-
-/// Forwarding methods.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ForwardingType {
-    /// Full NAT.
-    #[default]
-    NAT,
-}
-
-/// Flannel's backends.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum FlannelBackend {
-    /// Read it from the nodes.
-    #[default]
-    Auto,
-    /// host-gw.
-    HostGW,
-    /// vxlan.
-    VXLAN,
-    /// udp.
-    UDP,
-    /// Another network plugin.
-    None,
-}
-
-/// How clients reach the agents: `type` and the member of that name.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct Exposure {
-    /// The member that is present.
-    #[serde(rename = "type", default)]
-    pub type_: ExposureType,
-    /// Settings of `Service`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub service: Option<ServiceExposure>,
-}
-
-/// Ways in.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ExposureType {
-    /// A Service in front of the agents.
-    #[default]
-    Service,
-    /// The agents' pod addresses.
-    PodIP,
-}
-
-/// The Service in front of the agents.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct ServiceExposure {
-    /// Its type.
-    #[serde(rename = "type", default)]
-    pub type_: ServiceType,
-}
-
-/// Types of Services.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum ServiceType {
-    #[default]
-    ClusterIP,
-    NodePort,
-    LoadBalancer,
-}
-
-/// How many agents there are, and how they share the work.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct Redundancy {
-    /// The number of agents, 1 to 8.
-    #[serde(default = "default_replicas")]
-    pub replicas: i32,
-    /// How they share the work.
-    #[serde(default)]
-    pub mode: RedundancyMode,
-}
-
-/// How agents share the work.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RedundancyMode {
-    /// All agents attract traffic; each sees its share of the connections.
-    #[default]
-    ActiveActive,
-}
-
-/// What users may say of the agents' pods. All else is the administrator's.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct Agent {
-    /// CPU and memory of the `serve` container.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub resources: Option<ResourceRequirements>,
-    /// Labels that the agents' nodes must have.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub node_selector: BTreeMap<String, String>,
 }
 
 fn default_class() -> String {
-    "portable-lb".to_owned()
+    DEFAULT_CLASS.to_owned()
 }
 
 fn default_drain() -> i32 {
     30
-}
-
-fn default_replicas() -> i32 {
-    2
-}
-
-impl Default for Redundancy {
-    fn default() -> Self {
-        Self {
-            replicas: default_replicas(),
-            mode: RedundancyMode::default(),
-        }
-    }
 }

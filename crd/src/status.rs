@@ -1,9 +1,26 @@
 //! The status of a `PortableLoadBalancer`: what was observed.
+//!
+//! Writers keep within the bounds by [`shorten`]: a status that is refused tells nobody anything.
+#![allow(
+    unreachable_pub,
+    reason = "kube's derive nests a copy of every type in a function"
+)]
+#![allow(
+    clippy::doc_markdown,
+    reason = "users of kubectl see these texts, where backticks would disturb"
+)]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+/// Greatest length in characters of an agent's `message`.
+pub const MESSAGE_MAX: usize = 1024;
+/// Greatest number of exceptions that an agent tells.
+pub const EXCEPTIONS_MAX: usize = 16;
+/// Greatest number of servers that are told in `backends`.
+pub const BACKENDS_MAX: usize = 32;
 
 /// What the operator and the agents observed. Each agent owns its entry in `agents`, the operator all else.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -11,13 +28,19 @@ use serde::{Deserialize, Serialize};
 pub struct PortableLoadBalancerStatus {
     /// The generation of the spec that this status speaks of.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
     pub observed_generation: Option<i64>,
-    /// See [`crate::condition`].
+    /// What holds for the balancer: Accepted (the spec is valid), ResolvedRefs (Service and ports exist), AddressAssigned,
+    /// Programmed (all agents hold this generation), BackendsAvailable (a server takes connections), Degraded (fewer
+    /// agents than wanted), Ready (this generation serves; it stays true without backends).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
     /// Where clients connect to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub addresses: Vec<Address>,
     /// Strings for the columns of `kubectl get`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -25,12 +48,15 @@ pub struct PortableLoadBalancerStatus {
     /// The pod network as the agents found it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<Network>,
-    /// One entry an agent, written by that agent alone.
+    /// One entry an agent, written by that agent alone. The operator removes those of vanished pods.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub agents: Vec<AgentStatus>,
-    /// Servers that are not healthy, folded from the agents' exceptions.
+    /// Servers that are not healthy, at most 32, folded from the agents' exceptions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub backends: Vec<BackendStatus>,
 }
 
@@ -38,10 +64,11 @@ pub struct PortableLoadBalancerStatus {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Address {
-    /// `IPAddress` or `Hostname`.
+    /// Kind of the address, IPAddress or Hostname.
     #[serde(rename = "type")]
     pub type_: AddressType,
     /// The address itself.
+    #[schemars(length(min = 1, max = 253))]
     pub value: String,
 }
 
@@ -59,18 +86,23 @@ pub enum AddressType {
 pub struct Summary {
     /// The first address.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
     pub address: Option<String>,
-    /// For example `80/TCP,53/UDP`.
+    /// The ports and their protocols, for example "80/TCP,53/UDP".
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
     pub ports: Option<String>,
-    /// Healthy and all servers, for example `3/3`.
+    /// Healthy and all servers, for example "3/3".
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
     pub backends: Option<String>,
-    /// Agents that serve this generation, and those wanted, for example `2/2`.
+    /// Agents that serve this generation, and those wanted, for example "2/2".
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
     pub agents: Option<String>,
     /// The node of the agent that attracts traffic, where there is one alone.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
     pub active_node: Option<String>,
 }
 
@@ -82,11 +114,13 @@ pub struct Network {
     pub flannel_backend: crate::FlannelBackend,
     /// MTU in bytes of the agents' interface.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 65535))]
     pub mtu: Option<i32>,
     /// The forwarding method in use.
     pub forwarding: crate::ForwardingType,
-    /// Why these.
+    /// Why these, for people.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
     pub reason: Option<String>,
 }
 
@@ -95,36 +129,49 @@ pub struct Network {
 #[serde(rename_all = "camelCase")]
 pub struct AgentStatus {
     /// The name of its pod.
+    #[schemars(length(min = 1, max = 253))]
     pub name: String,
     /// The node that it runs on.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
     pub node: Option<String>,
     /// Its address.
     #[serde(rename = "podIP", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
     pub pod_ip: Option<String>,
-    /// Whether it attracts traffic.
+    /// Whether it attracts traffic. Active: it does; Backup: it would, were it needed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<AgentRole>,
     /// The generation that its kernel holds; absent while it holds none.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
     pub observed_generation: Option<i64>,
     /// A hash of its table: equal tables, equal hashes.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
     pub table_hash: Option<String>,
     /// MTU in bytes of its interface.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 65535))]
     pub mtu: Option<i32>,
     /// How many servers its table holds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub servers: Option<ServerCounts>,
     /// Servers that are not healthy, at most 16.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub exceptions: Vec<ServerException>,
-    /// One CamelCase word where the agent cannot serve this generation, for example `KernelModuleMissing`.
+    /// One CamelCase word where the agent cannot serve this generation, for example KernelModuleMissing.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(max = 64),
+        regex(pattern = r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")
+    )]
     pub reason: Option<String>,
     /// What is wrong and what to do.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
     pub message: Option<String>,
 }
 
@@ -141,10 +188,13 @@ pub enum AgentRole {
 #[serde(rename_all = "camelCase")]
 pub struct ServerCounts {
     /// All, draining ones left out.
+    #[schemars(range(min = 0, max = 1_000_000))]
     pub total: i32,
     /// Those that take new connections.
+    #[schemars(range(min = 0, max = 1_000_000))]
     pub healthy: i32,
     /// Those that keep their connections and take no new ones.
+    #[schemars(range(min = 0, max = 1_000_000))]
     pub draining: i32,
 }
 
@@ -152,12 +202,14 @@ pub struct ServerCounts {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "camelCase")]
 pub struct ServerException {
-    /// Address, port and protocol, for example `10.244.1.7:8080/TCP`.
+    /// Address, port and protocol, for example "10.244.1.7:8080/TCP".
+    #[schemars(length(min = 1, max = 64))]
     pub server: String,
-    /// Its state.
+    /// Its state. Unhealthy: takes no traffic; Draining: keeps its connections and takes no new ones.
     pub state: ServerState,
-    /// Why, for example `NotReady`.
+    /// Why, one CamelCase word, for example NotReady.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
     pub reason: Option<String>,
 }
 
@@ -175,11 +227,38 @@ pub enum ServerState {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "camelCase")]
 pub struct BackendStatus {
-    /// Address, port and protocol.
+    /// Address, port and protocol, for example "10.244.1.7:8080/TCP".
+    #[schemars(length(min = 1, max = 64))]
     pub server: String,
-    /// Its state; `Disagreement` where the agents differ.
+    /// Its state; Disagreement where the agents differ.
     pub state: ServerState,
-    /// Why.
+    /// Why, one CamelCase word.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
     pub reason: Option<String>,
+}
+
+/// Cuts a text to at most `max` characters, which it shows by its end.
+#[must_use]
+pub fn shorten(text: &str, max: usize) -> String {
+    if text.chars().count() <= max {
+        return text.to_owned();
+    }
+    text.chars()
+        .take(max.saturating_sub(1))
+        .chain(['…'])
+        .take(max)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_is_cut_between_characters() {
+        assert_eq!(shorten("äöü", 3), "äöü");
+        assert_eq!(shorten("äöüß", 3), "äö…");
+        assert_eq!(shorten("äöüß", 0), "");
+    }
 }

@@ -128,8 +128,8 @@ mod tests {
         ports.iter().map(one).collect()
     }
 
-    fn name(name: &str) -> Option<IntOrString> {
-        Some(IntOrString::String(name.to_owned()))
+    fn name(name: &str) -> IntOrString {
+        IntOrString::String(name.to_owned())
     }
 
     #[test]
@@ -156,21 +156,21 @@ mod tests {
     fn a_name_is_a_port_of_the_service() {
         let ports = service(&[(Some("http"), 80, "TCP"), (Some("dns"), 53, "UDP")]);
         let named = Ok(Target::Named(Some("http".into())));
-        assert_eq!(resolve(&listener(8000, name("http")), Some(&ports)), named);
-        assert_eq!(resolve(&listener(8000, name("http")), None), named);
+        assert_eq!(resolve(&listener(8000, Some(name("http"))), Some(&ports)), named);
+        assert_eq!(resolve(&listener(8000, Some(name("http"))), None), named);
     }
 
     #[test]
     fn an_unknown_name_tells_the_known_ones() {
         let ports = service(&[(Some("http"), 80, "TCP"), (Some("dns"), 53, "UDP")]);
-        let error = resolve(&listener(80, name("web")), Some(&ports)).expect_err("no such port");
+        let error = resolve(&listener(80, Some(name("web"))), Some(&ports)).expect_err("no such port");
         assert!(error.to_string().contains("http, dns"), "{error}");
     }
 
     #[test]
     fn a_name_of_another_protocol_is_refused() {
         let ports = service(&[(Some("dns"), 53, "UDP")]);
-        let error = resolve(&listener(53, name("dns")), Some(&ports)).expect_err("another protocol");
+        let error = resolve(&listener(53, Some(name("dns"))), Some(&ports)).expect_err("another protocol");
         assert!(matches!(error, TargetError::OtherProtocol { .. }), "{error}");
     }
 
