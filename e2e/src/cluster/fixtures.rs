@@ -1,0 +1,36 @@
+//! Objects that several tests apply.
+
+/// A Deployment and a Service, both named `web`, of three small servers on as many nodes.
+pub const WEB: &str = include_str!("web.yaml");
+
+/// A balancer in front of `web`; `spec` is the rest of its spec, as a flow mapping's inner part.
+#[must_use]
+pub fn plb(name: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: portablelb.io/v1alpha1\nkind: PortableLoadBalancer\nmetadata: {{name: {name}}}\n\
+         spec: {{backends: {{type: Service, service: {{name: web}}}}, {spec}}}\n"
+    )
+}
+
+/// A pod that makes `count` requests for `url`, and fails if one of them does.
+#[must_use]
+pub fn client(url: &str, count: usize) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: client}}\n\
+         spec:\n  restartPolicy: Never\n  containers:\n  - name: client\n    image: portable-lb/lab-pod:{version}\n    \
+         imagePullPolicy: IfNotPresent\n    args: [get, \"{url}\", --count, \"{count}\"]\n"
+    )
+}
+
+/// A pod on `node` that ends all processes of a container there, abruptly. Its namespace must allow it.
+#[must_use]
+pub fn killer(node: &str, container: &str) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: killer}}\n\
+         spec:\n  nodeName: {node}\n  hostPID: true\n  restartPolicy: Never\n  containers:\n  - name: killer\n    \
+         image: portable-lb/lab-pod:{version}\n    imagePullPolicy: IfNotPresent\n    args: [kill, \"{container}\"]\n    \
+         securityContext: {{privileged: true, runAsUser: 0}}\n"
+    )
+}
