@@ -140,13 +140,10 @@ fn scheduler(scheduler: &Scheduler, problems: &mut Problems) {
         "spec.scheduler.flags",
         FLAGS_OF_HASHES,
     );
-    if let [first, others @ ..] = scheduler.flags.as_slice() {
-        let message = "must not have the same flag twice";
-        problems.unless(
-            others.len() <= 1 && !others.contains(first),
-            "spec.scheduler.flags",
-            message,
-        );
+    for (index, flag) in scheduler.flags.iter().enumerate() {
+        let again = scheduler.flags[..index].contains(flag);
+        let path = format!("spec.scheduler.flags[{index}]");
+        problems.unless(!again, &path, "must not be there twice");
     }
 }
 
