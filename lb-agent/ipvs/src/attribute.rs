@@ -1,9 +1,9 @@
 //! Netlink attributes: writing them, reading them from untrusted bytes, and IPVS's numbers for them.
+use netlink_packet_core::{NLA_F_NESTED, NLA_TYPE_MASK};
+
 use crate::Error;
 
 const HEADER: usize = 4;
-/// Without the bits for nesting and byte order, which the kernel sets or not.
-const TYPE_MASK: u16 = 0x3fff;
 
 /// `CTRL_ATTR_*` of the generic netlink controller.
 pub(crate) mod control {
@@ -67,13 +67,18 @@ pub(crate) mod info {
     pub(crate) const CONNECTION_TABLE_SIZE: u16 = 2;
 }
 
-/// Appends an attribute. IPVS's are all far below the 64 KiB that its length can tell.
+/// Appends an attribute.
 pub(crate) fn put(buffer: &mut Vec<u8>, kind: u16, value: &[u8]) {
-    nest(buffer, kind, |buffer| buffer.extend_from_slice(value));
+    append(buffer, kind, |buffer| buffer.extend_from_slice(value));
 }
 
-/// Appends an attribute whose value is what `fill` appends. Like `ipvsadm`, it doesn't set the nesting bit.
+/// Appends an attribute whose value is the attributes that `fill` appends.
 pub(crate) fn nest(buffer: &mut Vec<u8>, kind: u16, fill: impl FnOnce(&mut Vec<u8>)) {
+    append(buffer, kind | NLA_F_NESTED, fill);
+}
+
+/// IPVS's attributes are all far below the 64 KiB that the length can tell.
+fn append(buffer: &mut Vec<u8>, kind: u16, fill: impl FnOnce(&mut Vec<u8>)) {
     let start = buffer.len();
     buffer.extend_from_slice(&[0; HEADER]);
     fill(buffer);
@@ -109,7 +114,8 @@ pub(crate) fn read(bytes: &[u8]) -> impl Iterator<Item = Result<Attribute<'_>, E
 /// The first attribute, and the bytes after it and its padding.
 fn split(bytes: &[u8]) -> Option<(Attribute<'_>, &[u8])> {
     let length = usize::from(u16::from_ne_bytes(*bytes.first_chunk()?));
-    let kind = u16::from_ne_bytes(*bytes.get(2..HEADER)?.first_chunk()?) & TYPE_MASK;
+    // The kernel sets the bits for nesting and byte order, or not.
+    let kind = u16::from_ne_bytes(*bytes.get(2..HEADER)?.first_chunk()?) & NLA_TYPE_MASK;
     let value = bytes.get(HEADER..length)?;
     let rest = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
     Some((Attribute { kind, value }, rest))

@@ -124,13 +124,13 @@ impl Client {
     pub fn apply(&mut self, batch: &Batch) -> Result<Vec<Rejection>, Error> {
         let mut rejections = Vec::new();
         for (round, commands) in batch.commands().chunks(TOGETHER).enumerate() {
-            let reject = |offset, error| {
+            let first = round * TOGETHER;
+            self.apply_together(commands, |offset, error| {
                 rejections.push(Rejection {
-                    index: round * TOGETHER + offset,
+                    index: first + offset,
                     error,
-                })
-            };
-            self.apply_together(commands, reject)?;
+                });
+            })?;
         }
         Ok(rejections)
     }
@@ -142,10 +142,8 @@ impl Client {
     ) -> Result<(), Error> {
         let first = self.sequence.wrapping_add(1);
         self.socket.send(&pack(commands, self.family, first))?;
-        for _ in commands {
-            self.sequence = self.sequence.wrapping_add(1);
-        }
-        let last = self.sequence;
+        let last = first.wrapping_add(u32::try_from(commands.len() - 1).unwrap_or(u32::MAX));
+        self.sequence = last;
         self.socket.receive(|reply| {
             let offset = reply.sequence.wrapping_sub(first) as usize;
             // An answer that came too late for an earlier request is no answer to this one.

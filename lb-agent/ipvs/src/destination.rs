@@ -58,7 +58,7 @@ pub struct Destination {
     pub forwarding: Forwarding,
     /// Its share of new connections; 0 gives it none, and keeps those it has.
     pub weight: u32,
-    /// No new connection from this many entries on, counting those in TIME_WAIT; 0 is no limit.
+    /// No new connection from this many entries on, counting those in `TIME_WAIT`; 0 is no limit.
     pub upper_threshold: u32,
     /// New connections again below this many entries; 0 is three quarters of the upper threshold.
     pub lower_threshold: u32,
@@ -86,7 +86,7 @@ pub struct DestinationEntry {
     pub destination: Destination,
     /// Established connections.
     pub active_connections: u32,
-    /// Connections in any other state, TIME_WAIT and UDP included.
+    /// Connections in any other state, `TIME_WAIT` and UDP included.
     pub inactive_connections: u32,
     /// Persistence entries.
     pub persistent_connections: u32,

@@ -38,7 +38,7 @@ impl Command {
             Self::RemoveDestination(id, addr) => {
                 put_id(buffer, id);
                 nest(buffer, top::DESTINATION, |buffer| {
-                    put_server_address(buffer, *addr)
+                    put_server_address(buffer, *addr);
                 });
             }
             Self::SetConfig(config) => put_config(buffer, config),

@@ -37,7 +37,11 @@ mod destination;
 mod encode;
 mod error;
 mod flags;
+#[cfg(test)]
+mod golden;
 mod message;
+#[cfg(test)]
+mod properties;
 mod service;
 mod socket;
 

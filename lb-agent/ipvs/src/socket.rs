@@ -14,7 +14,7 @@ use crate::message::{self, Reply};
 /// How long to wait for the next datagram.
 const SILENCE_SECONDS: i64 = 10;
 /// How long one request may take in all, a dump of a huge table included.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// A dump's datagrams have at most 32 KiB.
 const DATAGRAM: usize = 64 * 1024;
 /// Room for the errors of a whole batch: each takes about 1 KiB of kernel memory.
