@@ -1,0 +1,346 @@
+//! The only door to the kernel: reads what it holds and applies steps. Blocking.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use ipvs::{Batch, DestinationEntry};
+use tracing::{debug, info, warn};
+
+use crate::drain::ActiveConnections;
+use crate::iptables::command::{self, Flavour};
+use crate::iptables::{self, Printed};
+use crate::kernel;
+use crate::plan::Step;
+use crate::table::{Family, Listener, Service, Table};
+
+/// Why the kernel could not be read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// IPVS can't be reached.
+    #[error("could not open IPVS")]
+    Open(#[source] ipvs::Error),
+    /// Its tables can't be read.
+    #[error("could not read the IPVS tables")]
+    Read(#[source] ipvs::Error),
+    /// It refused a step.
+    #[error("could not {step}")]
+    Step {
+        /// The step.
+        step: String,
+        /// Why.
+        #[source]
+        source: ipvs::Error,
+    },
+    /// It could not be told of steps.
+    #[error("could not send steps to IPVS")]
+    Apply(#[source] ipvs::Error),
+    /// The rules of a family can't be read or changed.
+    #[error("could not set the {family} rules")]
+    Rules {
+        /// The family.
+        family: Family,
+        /// Why.
+        #[source]
+        source: command::Error,
+    },
+    /// No variant of iptables works.
+    #[error("neither variant of iptables works for {family}: nft: {nft}; legacy: {legacy}")]
+    NoIptables {
+        /// The family.
+        family: Family,
+        /// What nft said.
+        nft: String,
+        /// What legacy said.
+        legacy: String,
+    },
+    /// The kernel took a step and does not show it.
+    #[error("the kernel took all steps, and still one is to do: {0}")]
+    NotTaken(String),
+}
+
+/// What is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// IPVS; rules are taken to be as we left them.
+    Servers,
+    /// Rules too.
+    All,
+}
+
+/// What the kernel holds.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// The table.
+    pub table: Table,
+    /// Connections and counters of each server.
+    pub servers: BTreeMap<(Listener, SocketAddr), DestinationEntry>,
+}
+
+impl Observed {
+    /// Numbers of active connections.
+    #[must_use]
+    pub fn active(&self) -> ActiveConnections {
+        self.servers
+            .iter()
+            .map(|(key, entry)| (*key, entry.active_connections))
+            .collect()
+    }
+}
+
+/// Our rules of one family, as the kernel has them.
+#[derive(Debug, Default)]
+struct Rules {
+    flavour: Option<Flavour>,
+    /// What was read last.
+    printed: Printed,
+    /// What was printed after our own last change, and the listeners that it marks. It spares us from taking
+    /// another version's way to print for a change of the rules.
+    ours: Option<(Printed, BTreeSet<Listener>)>,
+}
+
+impl Rules {
+    fn marked(&self, family: Family) -> Option<BTreeSet<Listener>> {
+        match &self.ours {
+            Some((printed, marked)) if *printed == self.printed => Some(marked.clone()),
+            _ => self.printed.marked(family),
+        }
+    }
+}
+
+/// The kernel of this network namespace.
+pub struct Dataplane {
+    ipvs: Option<ipvs::Client>,
+    rules: BTreeMap<Family, Rules>,
+    has_read_rules: bool,
+}
+
+impl Dataplane {
+    /// For these families. Nothing is opened or read yet.
+    #[must_use]
+    pub fn new(families: &BTreeSet<Family>) -> Self {
+        let rules = families
+            .iter()
+            .map(|family| (*family, Rules::default()))
+            .collect();
+        Self {
+            ipvs: None,
+            rules,
+            has_read_rules: false,
+        }
+    }
+
+    /// Reads what the kernel holds of ours.
+    pub fn read(&mut self, depth: Depth) -> Result<Observed, Error> {
+        let mut observed = Observed::default();
+        let result = read_ipvs(self.client()?, &mut observed);
+        self.keep_client_if_sound(result).map_err(Error::Read)?;
+        if depth == Depth::All || !self.has_read_rules {
+            for (family, rules) in &mut self.rules {
+                read_rules(*family, rules)?;
+            }
+            self.has_read_rules = true;
+        }
+        for (family, rules) in &self.rules {
+            if let Some(marked) = rules.marked(*family) {
+                observed.table.marked.insert(*family, marked);
+            }
+        }
+        Ok(observed)
+    }
+
+    /// Applies steps in order. One that fails stops no other, but nothing old is removed when something new failed.
+    pub fn apply(&mut self, steps: &[Step]) -> Result<(), Error> {
+        let is_old = |step: &Step| matches!(step, Step::RemoveServer(..) | Step::RemoveService(..));
+        let is_rules = |step: &Step| matches!(step, Step::SetRules(..) | Step::RemoveRules(..));
+        let (old, new): (Vec<&Step>, Vec<&Step>) = steps.iter().partition(|step| is_old(step));
+        let (rules, new): (Vec<&Step>, Vec<&Step>) = new.into_iter().partition(|step| is_rules(step));
+        let made = self.apply_ipvs(&new);
+        let mut first_error = made.err();
+        for step in rules {
+            if let Err(error) = self.apply_rules(step) {
+                first_error.get_or_insert(error);
+            }
+        }
+        match first_error {
+            Some(error) => Err(error),
+            None => self.apply_ipvs(&old),
+        }
+    }
+
+    /// The kernel's own facts about IPVS.
+    pub fn info(&mut self) -> Result<ipvs::Info, Error> {
+        let result = self.client()?.info();
+        self.keep_client_if_sound(result).map_err(Error::Read)
+    }
+
+    fn client(&mut self) -> Result<&mut ipvs::Client, Error> {
+        if self.ipvs.is_none() {
+            self.ipvs = Some(ipvs::Client::open().map_err(Error::Open)?);
+        }
+        self.ipvs.as_mut().ok_or(Error::Open(ipvs::Error::FamilyMissing))
+    }
+
+    /// After any failure the next call opens a new socket: what else was on the old one is not known.
+    fn keep_client_if_sound<T>(&mut self, result: Result<T, ipvs::Error>) -> Result<T, ipvs::Error> {
+        if result.is_err() {
+            self.ipvs = None;
+        }
+        result
+    }
+
+    fn apply_ipvs(&mut self, steps: &[&Step]) -> Result<(), Error> {
+        let mut batch = Batch::new();
+        for step in steps {
+            debug!(%step, "step");
+            match kernel::command(step) {
+                Ok(Some(command)) => batch.push(command),
+                Ok(None) => {}
+                // Names come from a fixed list, all of which are short enough.
+                Err(error) => warn!(error = &error as &dyn std::error::Error, "scheduler refused"),
+            }
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let result = self.client()?.apply(&batch);
+        let rejections = self.keep_client_if_sound(result).map_err(Error::Apply)?;
+        let mut first = None;
+        for rejection in rejections {
+            let step = steps
+                .get(rejection.index)
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            warn!(
+                error = &rejection.error as &dyn std::error::Error,
+                step, "step refused"
+            );
+            first.get_or_insert(Error::Step {
+                step,
+                source: rejection.error,
+            });
+        }
+        first.map_or(Ok(()), Err)
+    }
+
+    fn apply_rules(&mut self, step: &Step) -> Result<(), Error> {
+        debug!(%step, "step");
+        match step {
+            Step::SetRules(family, marked) => {
+                let rules = self.rules.entry(*family).or_default();
+                match rules.flavour {
+                    Some(flavour) => {
+                        set_rules(*family, rules, flavour, marked).map_err(|source| Error::Rules {
+                            family: *family,
+                            source,
+                        })
+                    }
+                    None => choose_flavour(*family, rules, marked),
+                }
+            }
+            Step::RemoveRules(family) => remove_rules(*family),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn read_ipvs(client: &mut ipvs::Client, observed: &mut Observed) -> Result<(), ipvs::Error> {
+    for entry in client.services()? {
+        let Some((listener, scheduler)) = kernel::listener(&entry) else {
+            continue;
+        };
+        let mut service = Service {
+            scheduler,
+            servers: BTreeMap::new(),
+        };
+        for entry in client.destinations(&entry.service.id)? {
+            let at = entry.destination.addr;
+            service.servers.insert(at, kernel::server(&entry));
+            observed.servers.insert((listener, at), entry);
+        }
+        observed.table.services.insert(listener, service);
+    }
+    Ok(())
+}
+
+/// Reads our rules, from the flavour that holds them. None does: the flavour is chosen with the first change.
+fn read_rules(family: Family, rules: &mut Rules) -> Result<(), Error> {
+    if let Some(flavour) = rules.flavour {
+        let saved = command::save(flavour, family).map_err(|source| Error::Rules { family, source })?;
+        rules.printed = Printed::parse(&saved);
+        return Ok(());
+    }
+    for flavour in Flavour::ALL {
+        let printed = command::save(flavour, family)
+            .map(|saved| Printed::parse(&saved))
+            .unwrap_or_default();
+        if !printed.is_empty() {
+            info!(%family, %flavour, "rules adopted");
+            rules.flavour = Some(flavour);
+            rules.printed = printed;
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Takes the first flavour that accepts our rules; whatever else would be asked first could be answered wrong.
+fn choose_flavour(family: Family, rules: &mut Rules, marked: &BTreeSet<Listener>) -> Result<(), Error> {
+    let mut said = Vec::new();
+    for flavour in Flavour::ALL {
+        match set_rules(family, rules, flavour, marked) {
+            Ok(()) => {
+                info!(%family, %flavour, "iptables chosen");
+                rules.flavour = Some(flavour);
+                return Ok(());
+            }
+            Err(error) => {
+                debug!(error = &error as &dyn std::error::Error, %family, %flavour, "iptables refused");
+                said.push(error.to_string());
+                remove_flavour(family, flavour);
+            }
+        }
+    }
+    rules.printed = Printed::default();
+    let mut said = said.into_iter();
+    Err(Error::NoIptables {
+        family,
+        nft: said.next().unwrap_or_default(),
+        legacy: said.next().unwrap_or_default(),
+    })
+}
+
+fn set_rules(
+    family: Family,
+    rules: &mut Rules,
+    flavour: Flavour,
+    marked: &BTreeSet<Listener>,
+) -> Result<(), command::Error> {
+    // Read right before, since what is doubled must be removed as it is.
+    let before = Printed::parse(&command::save(flavour, family)?);
+    command::restore(flavour, family, &iptables::render(marked, &before))?;
+    rules.printed = Printed::parse(&command::save(flavour, family)?);
+    rules.ours = Some((rules.printed.clone(), marked.clone()));
+    Ok(())
+}
+
+/// Removes our rules of a family, from both flavours.
+pub fn remove_rules(family: Family) -> Result<(), Error> {
+    for flavour in Flavour::ALL {
+        remove_flavour(family, flavour);
+    }
+    Ok(())
+}
+
+/// A flavour that can't be read has no rules of ours.
+fn remove_flavour(family: Family, flavour: Flavour) {
+    let Ok(saved) = command::save(flavour, family) else {
+        return;
+    };
+    let text = iptables::render_removal(&Printed::parse(&saved));
+    if text.is_empty() {
+        return;
+    }
+    if let Err(error) = command::restore(flavour, family, &text) {
+        warn!(error = &error as &dyn std::error::Error, %family, %flavour, "rules not removed");
+    }
+}

@@ -1,0 +1,250 @@
+//! Lets servers that go away keep their connections for a while. Pure: the clock is given.
+//!
+//! A server that is in the kernel and no longer wanted gets weight 0 first. It is removed when it has no active
+//! connection left or its time is over. Who comes back is wanted again, and gets its weight back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crd::Protocol;
+
+use crate::table::{Listener, Server, Service, Table, Weight};
+
+/// UDP has no end of a connection: its flows stay on a server of weight 0 as long as packets come.
+const UDP_GRACE: Duration = Duration::from_secs(5);
+
+/// Numbers of active connections, by server.
+pub type ActiveConnections = BTreeMap<(Listener, SocketAddr), u32>;
+
+/// Remembers since when each server drains.
+#[derive(Debug, Default)]
+pub struct Drain {
+    since: BTreeMap<(Listener, SocketAddr), Instant>,
+}
+
+/// What the kernel holds now.
+#[derive(Clone, Copy, Debug)]
+pub struct Current<'a> {
+    /// Its table.
+    pub table: &'a Table,
+    /// Its connections.
+    pub active: &'a ActiveConnections,
+}
+
+impl Drain {
+    /// Adds to `wanted` the servers of the current table that still drain.
+    pub fn extend(&mut self, wanted: &mut Table, current: Current<'_>, timeout: Duration, now: Instant) {
+        let mut draining = BTreeSet::new();
+        for (listener, service) in &current.table.services {
+            let kept = wanted.services.get(listener);
+            let gone = service
+                .servers
+                .iter()
+                .filter(|(address, _)| !kept.is_some_and(|kept| kept.servers.contains_key(address)));
+            for (address, server) in gone {
+                let key = (*listener, *address);
+                let since = *self.since.entry(key).or_insert(now);
+                // Only at weight 0 does "no connections" mean that none will come.
+                let is_idle = server.weight == Weight::DRAINING
+                    && listener.protocol != Protocol::UDP
+                    && current.active.get(&key).copied().unwrap_or_default() == 0;
+                let is_over = now.saturating_duration_since(since) >= limit(*listener, timeout);
+                if !is_idle && !is_over {
+                    draining.insert(key);
+                }
+            }
+        }
+        self.since.retain(|key, _| draining.contains(key));
+        for (listener, address) in draining {
+            let Some(service) = current.table.services.get(&listener) else {
+                continue;
+            };
+            // A service that is gone from the spec stays until its connections end, without its mark.
+            let scheduler = &service.scheduler;
+            let kept = wanted.services.entry(listener).or_insert_with(|| Service {
+                scheduler: scheduler.clone(),
+                servers: BTreeMap::new(),
+            });
+            kept.servers.insert(address, Server::nat(Weight::DRAINING));
+        }
+    }
+
+    /// Whether any server drains.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        !self.since.is_empty()
+    }
+}
+
+fn limit(listener: Listener, timeout: Duration) -> Duration {
+    match listener.protocol {
+        Protocol::TCP => timeout,
+        Protocol::UDP => timeout.min(UDP_GRACE),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Step, plan};
+    use crate::table::{Family, Scheduler};
+
+    const TIMEOUT: Duration = Duration::from_secs(30);
+
+    fn listener(protocol: Protocol) -> Listener {
+        Listener {
+            family: Family::V4,
+            protocol,
+            port: 80,
+        }
+    }
+
+    fn at(octet: u8) -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, octet], 80))
+    }
+
+    fn table(listener: Listener, servers: &[(u8, u32)]) -> Table {
+        let servers = servers
+            .iter()
+            .map(|(octet, weight)| (at(*octet), Server::nat(Weight(*weight))))
+            .collect();
+        let service = Service {
+            scheduler: Scheduler::plain("rr"),
+            servers,
+        };
+        Table {
+            services: BTreeMap::from([(listener, service)]),
+            marked: BTreeMap::from([(Family::V4, BTreeSet::from([listener]))]),
+        }
+    }
+
+    struct Scene {
+        drain: Drain,
+        start: Instant,
+        active: ActiveConnections,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            Self {
+                drain: Drain::default(),
+                start: Instant::now(),
+                active: BTreeMap::new(),
+            }
+        }
+
+        fn after(&mut self, seconds: u64, current: &Table, wanted: &Table) -> Table {
+            let mut wanted = wanted.clone();
+            let current = Current {
+                table: current,
+                active: &self.active,
+            };
+            self.drain.extend(
+                &mut wanted,
+                current,
+                TIMEOUT,
+                self.start + Duration::from_secs(seconds),
+            );
+            wanted
+        }
+    }
+
+    #[test]
+    fn a_server_that_goes_away_gets_weight_0_first_even_without_connections() {
+        let tcp = listener(Protocol::TCP);
+        let mut scene = Scene::new();
+        let now = scene.after(0, &table(tcp, &[(1, 1), (2, 1)]), &table(tcp, &[(1, 1)]));
+        assert_eq!(now, table(tcp, &[(1, 1), (2, 0)]));
+        assert!(scene.drain.is_busy());
+    }
+
+    #[test]
+    fn it_is_removed_when_its_connections_have_ended() {
+        let tcp = listener(Protocol::TCP);
+        let mut scene = Scene::new();
+        let (draining, wanted) = (table(tcp, &[(1, 1), (2, 0)]), table(tcp, &[(1, 1)]));
+        scene.active.insert((tcp, at(2)), 1);
+        assert_eq!(scene.after(0, &draining, &wanted), draining);
+        scene.active.clear();
+        assert_eq!(scene.after(1, &draining, &wanted), wanted);
+        assert!(!scene.drain.is_busy());
+    }
+
+    #[test]
+    fn it_is_removed_when_its_time_is_over() {
+        let tcp = listener(Protocol::TCP);
+        let mut scene = Scene::new();
+        let (draining, wanted) = (table(tcp, &[(1, 1), (2, 0)]), table(tcp, &[(1, 1)]));
+        scene.active.insert((tcp, at(2)), 7);
+        assert_eq!(scene.after(0, &draining, &wanted), draining);
+        assert_eq!(scene.after(29, &draining, &wanted), draining);
+        assert_eq!(scene.after(30, &draining, &wanted), wanted);
+    }
+
+    #[test]
+    fn who_comes_back_gets_its_weight_and_its_full_time_back() {
+        let tcp = listener(Protocol::TCP);
+        let mut scene = Scene::new();
+        let (both, draining) = (table(tcp, &[(1, 1), (2, 1)]), table(tcp, &[(1, 1), (2, 0)]));
+        let one = table(tcp, &[(1, 1)]);
+        scene.active.insert((tcp, at(2)), 1);
+        scene.after(0, &draining, &one);
+        let back = scene.after(20, &draining, &both);
+        assert_eq!(
+            plan(&draining, &back),
+            [Step::SetServer(tcp, at(2), Server::nat(Weight::NORMAL))]
+        );
+        assert_eq!(scene.after(40, &both, &one), draining);
+    }
+
+    #[test]
+    fn udp_moves_after_a_short_grace() {
+        let udp = listener(Protocol::UDP);
+        let mut scene = Scene::new();
+        let (draining, wanted) = (table(udp, &[(1, 1), (2, 0)]), table(udp, &[(1, 1)]));
+        assert_eq!(scene.after(0, &draining, &wanted), draining);
+        assert_eq!(scene.after(4, &draining, &wanted), draining);
+        assert_eq!(scene.after(5, &draining, &wanted), wanted);
+    }
+
+    #[test]
+    fn a_removed_listener_loses_its_mark_at_once_and_its_service_when_drained() {
+        let tcp = listener(Protocol::TCP);
+        let mut scene = Scene::new();
+        scene.active.insert((tcp, at(1)), 1);
+        let none = Table {
+            marked: BTreeMap::from([(Family::V4, BTreeSet::new())]),
+            ..Table::default()
+        };
+        let now = scene.after(0, &table(tcp, &[(1, 1)]), &none);
+        assert_eq!(now.services, table(tcp, &[(1, 0)]).services);
+        assert_eq!(now.marked, none.marked);
+        scene.active.clear();
+        assert_eq!(scene.after(1, &now, &none), none);
+    }
+
+    #[test]
+    fn an_adopted_draining_server_without_connections_goes_at_once() {
+        let tcp = listener(Protocol::TCP);
+        let wanted = table(tcp, &[(1, 1)]);
+        assert_eq!(
+            Scene::new().after(0, &table(tcp, &[(1, 1), (2, 0)]), &wanted),
+            wanted
+        );
+    }
+
+    #[test]
+    fn with_no_time_to_drain_a_server_goes_at_once() {
+        let tcp = listener(Protocol::TCP);
+        let mut wanted = table(tcp, &[]);
+        let current = table(tcp, &[(1, 1)]);
+        let active = ActiveConnections::new();
+        let now = Current {
+            table: &current,
+            active: &active,
+        };
+        Drain::default().extend(&mut wanted, now, Duration::ZERO, Instant::now());
+        assert_eq!(wanted, table(tcp, &[]));
+    }
+}
