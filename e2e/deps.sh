@@ -10,6 +10,10 @@ want() {
 	}
 }
 
+go=$(sed -n 's/^go //p' "$(dirname "$0")"/tools/*/go.mod | sort -V | tail -n 1)
+want cargo "install Rust as https://rustup.rs says, then open a new shell"
+want go "unpack Go $go or newer from https://go.dev/dl to /usr/local"
+
 list=$(dirname "$0")/packages
 missing=
 while read -r name _ why; do
@@ -30,7 +34,3 @@ if [ -n "$missing" ]; then
 	apt-get -q update
 	$install
 fi
-
-go=$(sed -n 's/^go //p' "$(dirname "$0")"/tools/*/go.mod | sort -V | tail -n 1)
-want cargo "install Rust as https://rustup.rs says, then open a new shell"
-want go "unpack Go $go or newer from https://go.dev/dl to /usr/local"

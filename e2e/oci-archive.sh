@@ -35,10 +35,14 @@ storage() {
 pack() {
 	name=$1 title=$2 config=$3
 	shift 3
-	container=$(storage from scratch)
-	while storage add --quiet "$container" "$1" / >/dev/null && shift && [ $# -gt 0 ]; do
-		below=$(storage commit --quiet --rm --timestamp "$SOURCE_DATE_EPOCH" "$container")
+	below=scratch
+	container=
+	for layer in "$@"; do
+		if [ -n "$container" ]; then
+			below=$(storage commit --quiet --rm --timestamp "$SOURCE_DATE_EPOCH" "$container")
+		fi
 		container=$(storage from --pull-never "$below")
+		storage add --quiet "$container" "$layer" / >/dev/null
 	done
 	# shellcheck disable=SC2086
 	storage config $config --label "org.opencontainers.image.title=$title" \
