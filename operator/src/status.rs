@@ -1,0 +1,393 @@
+//! Tells users what is: folds what was observed into one status, and writes it when it has changed.
+
+pub mod addresses;
+mod backends;
+pub mod malformed;
+pub mod network;
+pub mod pods;
+mod refs;
+mod summary;
+pub mod truth;
+
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::Serialize;
+use serde_json::json;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::controller::Context;
+use crate::gather::Observed;
+use crate::{apply, events};
+use crd::condition::{self, reason};
+use crd::{
+    AgentStatus, PortableLoadBalancer, PortableLoadBalancerStatus, SchedulerName, names, shorten, validate,
+};
+use pods::Agent;
+use truth::{Finding, View};
+
+/// Agents write their entries some seconds apart: tables that differ for less long are merely on their way.
+const SETTLE: Duration = Duration::from_secs(15);
+/// Greatest length of a condition's message in characters.
+const MESSAGE_MAX: usize = 1024;
+
+/// What could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The balancer could not be read.
+    #[error("could not read the balancer")]
+    Read(#[source] kube::Error),
+    /// The status was refused.
+    #[error("could not write the status")]
+    Write(#[source] kube::Error),
+    /// The entry of an agent that is gone could not be removed.
+    #[error("could not remove the entry of agent {0}")]
+    Forget(String, #[source] kube::Error),
+}
+
+/// What there is to report on.
+pub struct Facts<'a> {
+    /// The balancer.
+    pub lb: &'a PortableLoadBalancer,
+    /// What there is of it.
+    pub observed: &'a Observed,
+    /// Why a child was not written.
+    pub refused: Option<&'a apply::Error>,
+}
+
+/// What the operator itself wrote last, by balancer: its stores may not show it yet.
+#[derive(Default)]
+pub struct Memory(Mutex<HashMap<(String, String), Remembered>>);
+
+#[derive(Clone, Default)]
+struct Remembered {
+    uid: String,
+    conditions: Option<Vec<Condition>>,
+    /// Since when the agents' tables differ.
+    differ_since: Option<Instant>,
+}
+
+impl Memory {
+    fn recall(&self, lb: &PortableLoadBalancer) -> Remembered {
+        let uid = lb.uid().unwrap_or_default();
+        let known = self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&key(lb))
+            .cloned();
+        // One of the same name that is gone has nothing to say.
+        known
+            .filter(|known| known.uid == uid)
+            .unwrap_or_else(|| Remembered {
+                uid,
+                ..Remembered::default()
+            })
+    }
+
+    fn keep(&self, lb: &PortableLoadBalancer, remembered: Remembered) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(key(lb), remembered);
+    }
+
+    /// Drops what is known of a balancer that is gone.
+    pub(crate) fn forget(&self, namespace: &str, name: &str) {
+        let key = (namespace.to_owned(), name.to_owned());
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+    }
+}
+
+fn key(lb: &PortableLoadBalancer) -> (String, String) {
+    (lb.namespace().unwrap_or_default(), lb.name_any())
+}
+
+/// Whether the spec can be served; with a warning where it can, but hardly should.
+pub(crate) fn accept(lb: &PortableLoadBalancer) -> Result<Option<Finding>, Finding> {
+    let problems: Vec<String> = validate::validate(lb).iter().map(ToString::to_string).collect();
+    if !problems.is_empty() {
+        return Err(Finding::new(reason::INVALID_SPEC, problems.join("; ")));
+    }
+    let one_server = matches!(
+        lb.spec.scheduler.name,
+        SchedulerName::Dh | SchedulerName::Lblc | SchedulerName::Lblcr
+    );
+    let message = "the scheduler goes by the destination, which is always this balancer's own address: one server gets \
+                   all connections; dh, lblc and lblcr are meant for transparent caches, wlc is the usual choice";
+    Ok(one_server.then(|| Finding::new(reason::SCHEDULER_USES_ONE_SERVER, message)))
+}
+
+/// Writes the status if it has changed, tells transitions by Events, and removes the entries of agents that are gone.
+/// Says when to look again, if no event will.
+pub(crate) async fn report(context: &Context, facts: &Facts<'_>) -> Result<Option<Duration>, Error> {
+    let lb = facts.lb;
+    let live = lb.status.clone().unwrap_or_default();
+    let mut remembered = context.memory.recall(lb);
+    let before = remembered
+        .conditions
+        .take()
+        .unwrap_or_else(|| live.conditions.clone());
+    let differ = since(facts, remembered.differ_since);
+    let settled = differ.is_some_and(|since| since.elapsed() >= SETTLE);
+    let status = status(facts, &before, settled);
+    if own_part(&live) != own_part(&status) {
+        write(&context.client, lb, &status).await.map_err(Error::Write)?;
+        events::publish(
+            &context.recorder,
+            &lb.object_ref(&()),
+            &before,
+            &status.conditions,
+        )
+        .await;
+    }
+    remembered.conditions = Some(status.conditions);
+    remembered.differ_since = differ;
+    context.memory.keep(lb, remembered);
+    forget_vanished(context, facts).await?;
+    Ok(differ.filter(|_| !settled).map(|_| SETTLE))
+}
+
+/// The operator's part of a status, in an order that depends on nothing.
+fn own_part(status: &PortableLoadBalancerStatus) -> PortableLoadBalancerStatus {
+    let mut own = status.clone();
+    own.agents.clear();
+    own.conditions
+        .retain(|it| condition::ALL.contains(&it.type_.as_str()));
+    own.conditions.sort_by(|one, other| one.type_.cmp(&other.type_));
+    own
+}
+
+/// The operator's part of the status. Pure but for the clock.
+fn status(facts: &Facts<'_>, before: &[Condition], tables_differ: bool) -> PortableLoadBalancerStatus {
+    let Facts { lb, observed, .. } = facts;
+    let agents = agents(facts);
+    let entries = heard(&agents);
+    let addresses = addresses::addresses(lb, observed);
+    let view = view(facts, &agents, tables_differ);
+    let servers = view.servers;
+    let mut conditions = before.to_vec();
+    conditions.retain(|it| condition::ALL.contains(&it.type_.as_str()));
+    for mut observed in view.conditions() {
+        observed.message = shorten(&observed.message, MESSAGE_MAX);
+        condition::set(&mut conditions, observed, lb.metadata.generation, &now());
+    }
+    let found = addresses.unwrap_or_default();
+    let serving = agents.iter().filter(|agent| agent.programmed);
+    let summary = summary::summary(summary::Parts {
+        lb,
+        addresses: &found,
+        front: addresses::front(lb, observed),
+        exposed: addresses::exposed(lb),
+        servers,
+        serving: serving
+            .map(|agent| agent.entry.and_then(|entry| entry.node.clone()))
+            .collect(),
+        wanted: view.wanted,
+    });
+    PortableLoadBalancerStatus {
+        observed_generation: lb.metadata.generation,
+        conditions,
+        addresses: found,
+        summary: Some(summary),
+        network: Some(network::network(&lb.spec, &observed.nodes, &entries)),
+        agents: Vec::new(),
+        backends: backends::fold(&entries),
+    }
+}
+
+fn view(facts: &Facts<'_>, agents: &[Agent<'_>], tables_differ: bool) -> View {
+    let Facts {
+        lb,
+        observed,
+        refused,
+    } = facts;
+    let refused = refused.map(|error| Finding::new(reason::CHILD_REFUSED, chain(error)));
+    let found = addresses::addresses(lb, observed).map(|found| {
+        let values: Vec<String> = found.into_iter().map(|address| address.value).collect();
+        values.join(", ")
+    });
+    let differ = || {
+        let message = "agents hold different tables for the same generation; the counts in status.agents and the agents' \
+                       logs tell which of them lags behind";
+        tables_differ.then(|| Finding::new(reason::TABLES_DIFFER, message))
+    };
+    let first = |of: fn(&Agent<'_>) -> Option<Finding>| agents.iter().find_map(of);
+    let broken = first(|agent| agent.wrong.clone().filter(|_| !agent.programmed));
+    let serves_before = agents
+        .iter()
+        .any(|agent| agent.ready && agent.entry.is_some_and(|it| it.observed_generation.is_some()));
+    View {
+        generation: lb.metadata.generation.unwrap_or_default(),
+        wanted: usize::try_from(lb.spec.redundancy.replicas).unwrap_or_default(),
+        programmed: agents.iter().filter(|agent| agent.programmed).count(),
+        accepted: accept(lb).map_err(|finding| keeps_serving(finding, serves_before)),
+        refs: refs::resolve(lb, observed.backend.as_deref()),
+        addresses: found.map_err(|pending| refused.clone().unwrap_or(pending)),
+        blocker: broken
+            .or_else(|| refused.clone())
+            .or_else(|| observed.agents.as_deref().and_then(pods_refused))
+            .or_else(|| first(|agent| agent.pending.clone())),
+        trouble: refused
+            .or_else(differ)
+            .or_else(|| first(|agent| agent.wrong.clone())),
+        servers: backends::counts(&heard(agents)),
+    }
+}
+
+fn keeps_serving(finding: Finding, serves: bool) -> Finding {
+    let after = if serves {
+        "; the previous configuration keeps serving"
+    } else {
+        ""
+    };
+    Finding::new(&finding.reason, format!("{}{after}", finding.message))
+}
+
+fn agents<'a>(facts: &'a Facts<'_>) -> Vec<Agent<'a>> {
+    let Facts { lb, observed, .. } = facts;
+    let generation = lb.metadata.generation.unwrap_or_default();
+    let node_of = |pod: &Pod| {
+        let name = pod.spec.as_ref()?.node_name.as_ref()?;
+        observed
+            .nodes
+            .iter()
+            .find(|node| node.metadata.name.as_ref() == Some(name))
+    };
+    let read = |pod: &'a std::sync::Arc<Pod>| {
+        Agent::read(pod, entry(lb, pod), generation, node_of(pod).map(AsRef::as_ref))
+    };
+    observed.pods.iter().filter_map(read).collect()
+}
+
+fn entry<'a>(lb: &'a PortableLoadBalancer, pod: &Pod) -> Option<&'a AgentStatus> {
+    let entries = &lb.status.as_ref()?.agents;
+    entries
+        .iter()
+        .find(|entry| Some(&entry.name) == pod.metadata.name.as_ref())
+}
+
+/// The entries to believe: of agents that serve this generation, else of all that are ready.
+fn heard<'a>(agents: &[Agent<'a>]) -> Vec<&'a AgentStatus> {
+    let of = |wanted: fn(&&Agent<'_>) -> bool| -> Vec<&'a AgentStatus> {
+        agents
+            .iter()
+            .filter(wanted)
+            .filter_map(|agent| agent.entry)
+            .collect()
+    };
+    let programmed = of(|agent| agent.programmed);
+    if programmed.is_empty() {
+        of(|agent| agent.ready)
+    } else {
+        programmed
+    }
+}
+
+/// Why the ReplicaSet can't make pods: a quota, say, or pod security.
+fn pods_refused(agents: &ReplicaSet) -> Option<Finding> {
+    let conditions = agents.status.as_ref()?.conditions.as_ref()?;
+    let failure = conditions
+        .iter()
+        .find(|it| it.type_ == "ReplicaFailure" && it.status == "True")?;
+    let said = failure.message.as_deref().unwrap_or_default();
+    Some(Finding::new(
+        reason::CHILD_REFUSED,
+        format!("the agents' pods are refused: {said}"),
+    ))
+}
+
+/// Since when agents that serve this generation hold different tables.
+fn since(facts: &Facts<'_>, known: Option<Instant>) -> Option<Instant> {
+    let agents = agents(facts);
+    let serving = agents.iter().filter(|agent| agent.programmed);
+    let hashes: BTreeSet<&String> = serving
+        .filter_map(|agent| agent.entry?.table_hash.as_ref())
+        .collect();
+    (hashes.len() > 1).then(|| known.unwrap_or_else(Instant::now))
+}
+
+async fn write(
+    client: &Client,
+    lb: &PortableLoadBalancer,
+    status: &PortableLoadBalancerStatus,
+) -> kube::Result<()> {
+    let namespace = lb.namespace().unwrap_or_default();
+    let api = Api::<PortableLoadBalancer>::namespaced(client.clone(), &namespace);
+    let body = body(&lb.metadata.name, &lb.metadata.uid, Some(status));
+    let params = PatchParams::apply(names::OPERATOR_MANAGER).force();
+    api.patch_status(&lb.name_any(), &params, &Patch::Apply(&body))
+        .await
+        .map(drop)
+}
+
+/// What a status patch says. The UID makes it fail for another balancer of the same name.
+fn body(name: &Option<String>, uid: &Option<String>, status: Option<impl Serialize>) -> serde_json::Value {
+    let mut body = json!({
+        "apiVersion": PortableLoadBalancer::api_version(&()),
+        "kind": PortableLoadBalancer::kind(&()),
+        "metadata": {"name": name, "uid": uid},
+    });
+    if let Some(status) = status {
+        body["status"] = json!(status);
+    }
+    body
+}
+
+/// An agent owns its entry as the field manager of its pod's name. Once the pod is gone, an empty apply in its name
+/// takes the entry away. The store may not know a young pod yet, so the API server is asked first.
+async fn forget_vanished(context: &Context, facts: &Facts<'_>) -> Result<(), Error> {
+    let Facts { lb, observed, .. } = facts;
+    let known: BTreeSet<String> = observed.pods.iter().map(|pod| pod.name_any()).collect();
+    let pods = Api::<Pod>::namespaced(context.client.clone(), &context.config.agents.namespace);
+    let namespace = lb.namespace().unwrap_or_default();
+    let balancers = Api::<PortableLoadBalancer>::namespaced(context.client.clone(), &namespace);
+    for entry in lb.status.iter().flat_map(|status| &status.agents) {
+        let name = &entry.name;
+        let failed = |error| Error::Forget(name.clone(), error);
+        if known.contains(name) || pods.get_metadata_opt(name).await.map_err(failed)?.is_some() {
+            continue;
+        }
+        let body = body(&lb.metadata.name, &lb.metadata.uid, None::<()>);
+        let params = PatchParams::apply(name).force();
+        balancers
+            .patch_status(&lb.name_any(), &params, &Patch::Apply(&body))
+            .await
+            .map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// The whole chain of causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let said = match cause.downcast_ref::<kube::Error>() {
+            Some(kube::Error::Api(status)) => status.message.clone(),
+            _ => cause.to_string(),
+        };
+        text = format!("{text}: {said}");
+        // kube's own chain repeats itself.
+        source = if cause.is::<kube::Error>() {
+            None
+        } else {
+            cause.source()
+        };
+    }
+    text
+}
+
+/// Whole seconds, as objects have them.
+pub(crate) fn now() -> Time {
+    let seconds = Timestamp::now().as_second();
+    Time(Timestamp::from_second(seconds).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests;

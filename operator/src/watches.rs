@@ -1,0 +1,313 @@
+//! What the operator follows: one watch a kind, each with a store, and whose balancer each object concerns.
+
+use futures::channel::mpsc::UnboundedSender;
+use futures::{FutureExt, Stream, StreamExt, future};
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::{Node, Pod, Service, ServiceAccount};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::rbac::v1::RoleBinding;
+use kube::runtime::reflector::{self, ObjectRef, Store, store::Writer};
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::{Controller, WatchStreamExt};
+use kube::{Api, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use std::fmt::Debug;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use crate::controller::{Context, Guarded};
+use crate::status::network::flannel_backend;
+use crd::names;
+
+/// What the cluster holds, as the watches last saw it.
+pub struct Stores {
+    /// Agents, in their namespace.
+    pub replica_sets: Store<ReplicaSet>,
+    /// Agents' pods, in their namespace.
+    pub pods: Store<Pod>,
+    /// All Services: those of users, and those in front of agents.
+    pub services: Store<Service>,
+    /// Agents' disruption budgets, in their namespace.
+    pub budgets: Store<PodDisruptionBudget>,
+    /// Agents' accounts, in their namespace.
+    pub service_accounts: Store<ServiceAccount>,
+    /// Agents' rights, in the balancers' namespaces.
+    pub role_bindings: Store<RoleBinding>,
+    /// All nodes.
+    pub nodes: Store<Node>,
+}
+
+/// The other ends of [`Stores`]: watches write there, and tests.
+pub struct Writers {
+    /// See [`Stores::replica_sets`].
+    pub replica_sets: Writer<ReplicaSet>,
+    /// See [`Stores::pods`].
+    pub pods: Writer<Pod>,
+    /// See [`Stores::services`].
+    pub services: Writer<Service>,
+    /// See [`Stores::budgets`].
+    pub budgets: Writer<PodDisruptionBudget>,
+    /// See [`Stores::service_accounts`].
+    pub service_accounts: Writer<ServiceAccount>,
+    /// See [`Stores::role_bindings`].
+    pub role_bindings: Writer<RoleBinding>,
+    /// See [`Stores::nodes`].
+    pub nodes: Writer<Node>,
+}
+
+impl Stores {
+    /// Empty stores and the way to fill them.
+    #[must_use]
+    pub fn new() -> (Self, Writers) {
+        let (replica_sets, replica_sets_writer) = reflector::store();
+        let (pods, pods_writer) = reflector::store();
+        let (services, services_writer) = reflector::store();
+        let (budgets, budgets_writer) = reflector::store();
+        let (service_accounts, service_accounts_writer) = reflector::store();
+        let (role_bindings, role_bindings_writer) = reflector::store();
+        let (nodes, nodes_writer) = reflector::store();
+        let stores = Self {
+            replica_sets,
+            pods,
+            services,
+            budgets,
+            service_accounts,
+            role_bindings,
+            nodes,
+        };
+        let writers = Writers {
+            replica_sets: replica_sets_writer,
+            pods: pods_writer,
+            services: services_writer,
+            budgets: budgets_writer,
+            service_accounts: service_accounts_writer,
+            role_bindings: role_bindings_writer,
+            nodes: nodes_writer,
+        };
+        (stores, writers)
+    }
+
+    /// A kind that has not been read yet.
+    pub(crate) fn unready(&self) -> Option<&'static str> {
+        let ready = [
+            ("replicasets", self.replica_sets.wait_until_ready().now_or_never()),
+            ("pods", self.pods.wait_until_ready().now_or_never()),
+            ("services", self.services.wait_until_ready().now_or_never()),
+            (
+                "poddisruptionbudgets",
+                self.budgets.wait_until_ready().now_or_never(),
+            ),
+            (
+                "serviceaccounts",
+                self.service_accounts.wait_until_ready().now_or_never(),
+            ),
+            (
+                "rolebindings",
+                self.role_bindings.wait_until_ready().now_or_never(),
+            ),
+            ("nodes", self.nodes.wait_until_ready().now_or_never()),
+        ];
+        ready
+            .into_iter()
+            .find(|(_, ready)| !matches!(ready, Some(Ok(()))))
+            .map(|(kind, _)| kind)
+    }
+
+    /// Waits until every kind was read once: what is missing before that is merely unknown.
+    pub(crate) async fn ready(&self) -> Result<(), reflector::store::WriterDropped> {
+        self.replica_sets.wait_until_ready().await?;
+        self.pods.wait_until_ready().await?;
+        self.services.wait_until_ready().await?;
+        self.budgets.wait_until_ready().await?;
+        self.service_accounts.wait_until_ready().await?;
+        self.role_bindings.wait_until_ready().await?;
+        self.nodes.wait_until_ready().await
+    }
+}
+
+/// Only what we made.
+pub(crate) fn ours() -> String {
+    format!("{}={}", names::MANAGED_BY_LABEL, names::MANAGED_BY)
+}
+
+/// A watch that fills a store. It tells `relisted` when a whole list was read, since objects deleted while the watch
+/// was broken make no event. Errors are logged and retried here: they must not slow other watches down.
+pub(crate) fn observe<K>(
+    api: Api<K>,
+    config: watcher::Config,
+    writer: Writer<K>,
+    relisted: UnboundedSender<()>,
+) -> impl Stream<Item = Result<K, watcher::Error>> + Send
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    watcher(api, config)
+        .modify(|object| object.meta_mut().managed_fields = None)
+        .default_backoff()
+        .reflect(writer)
+        .inspect(move |event| {
+            if matches!(event, Ok(Event::InitDone)) {
+                // Nobody listens any more only while the program ends.
+                let _ = relisted.unbounded_send(());
+            }
+        })
+        .touched_objects()
+        .filter_map(|object| {
+            let object = object.inspect_err(|error| {
+                tracing::warn!(kind = %K::kind(&()), error = error as &dyn std::error::Error, "watch failed");
+            });
+            future::ready(object.ok().map(Ok))
+        })
+}
+
+/// Adds all watches but that of the balancers.
+pub(crate) fn attach(
+    controller: Controller<Guarded>,
+    context: &Context,
+    writers: Writers,
+    relisted: &UnboundedSender<()>,
+) -> Controller<Guarded> {
+    let client = &context.client;
+    let agents = context.config.agents.namespace.clone();
+    let all = watcher::Config::default;
+    let ours = || watcher::Config::default().labels(&ours());
+    let (of_services, of_accounts, of_nodes) = (controller.store(), controller.store(), controller.store());
+    let (replica_sets, pods) = (
+        Api::namespaced(client.clone(), &agents),
+        Api::namespaced(client.clone(), &agents),
+    );
+    let (budgets, accounts) = (
+        Api::namespaced(client.clone(), &agents),
+        Api::namespaced(client.clone(), &agents),
+    );
+    let told = || relisted.clone();
+    let nodes = observe(Api::all(client.clone()), all(), writers.nodes, told())
+        .predicate_filter(node_facts as fn(&Node) -> Option<u64>, <_>::default());
+    controller
+        .watches_stream(
+            observe(replica_sets, ours(), writers.replica_sets, told()),
+            |it| labelled(&it),
+        )
+        .watches_stream(observe(pods, ours(), writers.pods, told()), |it| labelled(&it))
+        .watches_stream(observe(budgets, ours(), writers.budgets, told()), |it| {
+            labelled(&it)
+        })
+        .watches_stream(
+            observe(Api::all(client.clone()), ours(), writers.role_bindings, told()),
+            |it| labelled(&it),
+        )
+        .watches_stream(
+            observe(accounts, ours(), writers.service_accounts, told()),
+            move |it| in_namespace(&of_accounts, it.labels().get(names::NAMESPACE_LABEL)),
+        )
+        .watches_stream(
+            observe(Api::all(client.clone()), all(), writers.services, told()),
+            move |it: Service| concerned_by_service(&of_services, &it, &agents),
+        )
+        .watches_stream(nodes, move |_| select(&of_nodes, |_| true))
+}
+
+/// The balancer that the labels of a child name.
+fn labelled<K: ResourceExt>(child: &K) -> Option<ObjectRef<Guarded>> {
+    let namespace = child.labels().get(names::NAMESPACE_LABEL)?;
+    let name = child.labels().get(names::PLB_NAME_LABEL)?;
+    Some(ObjectRef::new(name).within(namespace))
+}
+
+fn in_namespace(balancers: &Store<Guarded>, namespace: Option<&String>) -> Vec<ObjectRef<Guarded>> {
+    let Some(namespace) = namespace else {
+        return Vec::new();
+    };
+    select(balancers, |lb| lb.meta().namespace.as_ref() == Some(namespace))
+}
+
+/// A Service is ours, or the backend of balancers in its own namespace, or none of our business.
+fn concerned_by_service(
+    balancers: &Store<Guarded>,
+    service: &Service,
+    agents: &str,
+) -> Vec<ObjectRef<Guarded>> {
+    let namespace = service.namespace();
+    let mut concerned = select(balancers, |lb| {
+        let backend =
+            lb.0.as_ref()
+                .ok()
+                .and_then(|lb| lb.spec.backends.service.as_ref());
+        lb.meta().namespace == namespace && backend.map(|it| &it.name) == service.metadata.name.as_ref()
+    });
+    if namespace.as_deref() == Some(agents) {
+        concerned.extend(labelled(service));
+    }
+    concerned
+}
+
+fn select(balancers: &Store<Guarded>, wanted: impl Fn(&Guarded) -> bool) -> Vec<ObjectRef<Guarded>> {
+    let found = balancers.state_filter(wanted);
+    found.iter().map(|lb| ObjectRef::from_obj(lb.as_ref())).collect()
+}
+
+/// What of a node matters to balancers; the rest of a node changes all the time.
+fn node_facts(node: &Node) -> Option<u64> {
+    let mut hasher = DefaultHasher::new();
+    flannel_backend(node).hash(&mut hasher);
+    for address in node
+        .status
+        .iter()
+        .flat_map(|status| status.addresses.iter().flatten())
+    {
+        (&address.type_, &address.address).hash(&mut hasher);
+    }
+    node.meta().deletion_timestamp.is_some().hash(&mut hasher);
+    Some(hasher.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crd::PortableLoadBalancer;
+    use kube::core::DeserializeGuard;
+    use serde_json::json;
+
+    fn balancers(of: &[(&str, &str, &str)]) -> Store<Guarded> {
+        let (store, mut writer) = reflector::store();
+        for (namespace, name, service) in of {
+            let lb: PortableLoadBalancer = serde_json::from_value(json!({
+                "apiVersion": "portablelb.io/v1alpha1", "kind": "PortableLoadBalancer",
+                "metadata": {"namespace": namespace, "name": name},
+                "spec": {"backends": {"type": "Service", "service": {"name": service}},
+                         "ports": [{"name": "http", "port": 80}]},
+            }))
+            .expect("valid");
+            writer.apply_watcher_event(&Event::Apply(DeserializeGuard(Ok(lb))));
+        }
+        store
+    }
+
+    fn service(namespace: &str, name: &str) -> Service {
+        serde_json::from_value(json!({"metadata": {"namespace": namespace, "name": name}})).expect("valid")
+    }
+
+    #[test]
+    fn a_service_concerns_the_balancers_of_its_namespace_that_name_it() {
+        let store = balancers(&[("a", "one", "web"), ("a", "two", "other"), ("b", "three", "web")]);
+        let concerned = concerned_by_service(&store, &service("a", "web"), "agents");
+        assert_eq!(concerned, [ObjectRef::new("one").within("a")]);
+    }
+
+    #[test]
+    fn labels_count_only_in_the_agents_namespace() {
+        let store = balancers(&[("a", "one", "web")]);
+        let mut forged = service("b", "x");
+        forged
+            .labels_mut()
+            .insert(names::NAMESPACE_LABEL.into(), "a".into());
+        forged
+            .labels_mut()
+            .insert(names::PLB_NAME_LABEL.into(), "one".into());
+        assert_eq!(concerned_by_service(&store, &forged, "agents"), []);
+        forged.metadata.namespace = Some("agents".into());
+        assert_eq!(
+            concerned_by_service(&store, &forged, "agents"),
+            [ObjectRef::new("one").within("a")]
+        );
+    }
+}
