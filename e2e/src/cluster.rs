@@ -4,6 +4,7 @@
 
 pub mod agents;
 pub mod command;
+pub mod describe;
 pub mod fixtures;
 pub mod install;
 pub mod ipvs;
@@ -11,6 +12,7 @@ pub mod space;
 pub mod traffic;
 pub mod wait;
 
+use crate::netns::{self, Namespace};
 use anyhow::{Context, Result};
 use kube::api::ListParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -54,8 +56,7 @@ impl Cluster {
         let lock = File::create(root().join("target/lab/tests.lock"))?;
         let lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, error)| error)?;
         let home = File::open("/proc/thread-self/ns/net")?;
-        let lab = File::open("/run/netns/plb-lab").context("no lab: make lab-up")?;
-        setns(&lab, CloneFlags::CLONE_NEWNET).context("can't enter the lab's network (root may)")?;
+        Namespace::named(netns::LAB).enter()?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -95,12 +96,12 @@ impl Cluster {
     }
 
     /// Runs the `lab` program, outside the lab's network as a person would.
-    pub fn lab(&self, arguments: &[&str]) -> Result<String> {
+    pub fn lab(&self, words: &str) -> Result<String> {
         let home = &self.home;
         std::thread::scope(|scope| {
             let run = scope.spawn(|| {
                 setns(home, CloneFlags::CLONE_NEWNET)?;
-                command::run(&lab_program()?, arguments)
+                command::run(&lab_program()?, words)
             });
             run.join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))

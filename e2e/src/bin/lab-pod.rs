@@ -4,6 +4,8 @@ use clap::{Parser, Subcommand};
 use e2e::pod::{Identity, client, kill, signals::Signals, udp, web};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::process::ExitCode;
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::Duration;
 
 #[derive(Parser)]
@@ -17,7 +19,7 @@ struct Args {
 enum Command {
     /// Sleep until told to end (the default).
     Pause,
-    /// Serve HTTP: /, /healthz, /download?bytes=N&rate=BYTES_PER_SECOND, /stream.
+    /// Serve HTTP: `/`, `/healthz`, `/download?bytes=N&rate=BYTES_PER_SECOND`, `/stream`.
     Web {
         /// The port to listen on.
         #[arg(long, default_value_t = 8080)]
@@ -60,14 +62,14 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Web { port, linger, drain } => {
             let listener = TcpListener::bind(&any(port)[..])?;
             let server = web::Server::new(Identity::from_env());
-            let accepting = std::sync::Arc::clone(&server);
-            std::thread::spawn(move || accepting.accept(&listener));
+            let accepting = Arc::clone(&server);
+            thread::spawn(move || accepting.accept(&listener));
             signals.wait_for_end()?;
             server.end(Duration::from_secs(linger), Duration::from_secs(drain));
         }
         Command::Udp { port } => {
             let socket = UdpSocket::bind(&any(port)[..])?;
-            std::thread::spawn(move || udp::serve(&socket, &Identity::from_env()));
+            thread::spawn(move || udp::serve(&socket, &Identity::from_env()));
             signals.wait_for_end()?;
         }
         Command::Kill { container } => println!("killed {} processes", kill::kill_container(&container)?),
@@ -76,18 +78,31 @@ fn main() -> anyhow::Result<ExitCode> {
             count,
             interval_ms,
         } => {
-            // A client ends at once when told to: it is no server.
-            std::thread::spawn(move || signals.wait_for_end().map(|()| std::process::exit(130)));
-            let tally = client::get_many(&url, count, Duration::from_millis(interval_ms))?;
+            let interval = Duration::from_millis(interval_ms);
+            let Some(tally) = unless_told_to_end(signals, move || client::get_many(&url, count, interval))
+            else {
+                return Ok(ExitCode::FAILURE);
+            };
+            let tally = tally?;
             print!("{tally}");
-            return Ok(if tally.failures.is_empty() {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            });
+            if !tally.failures.is_empty() {
+                return Ok(ExitCode::FAILURE);
+            }
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Runs `work` to its end, or until a signal comes.
+fn unless_told_to_end<T: Send + 'static>(
+    signals: Signals,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let (done, first) = mpsc::channel();
+    let told = done.clone();
+    thread::spawn(move || done.send(Some(work())));
+    thread::spawn(move || signals.wait_for_end().map(|()| told.send(None)));
+    first.recv().ok().flatten()
 }
 
 /// Both families by one socket; IPv4 alone where the kernel has no other.

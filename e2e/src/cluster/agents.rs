@@ -20,6 +20,8 @@ pub struct Agent {
     pub ip: Ipv4Addr,
     /// Its node.
     pub node: String,
+    /// Its node's address.
+    pub node_ip: Ipv4Addr,
     /// How often its container was restarted.
     pub restarts: i32,
     /// The container that runs now.
@@ -45,6 +47,11 @@ impl Agent {
                 .as_ref()
                 .and_then(|spec| spec.node_name.clone())
                 .unwrap_or_default(),
+            node_ip: status
+                .host_ip
+                .as_deref()
+                .context("a pod without a node")?
+                .parse()?,
             restarts: serve.restart_count,
             container: id.rsplit('/').next().unwrap_or_default().to_owned(),
         })
@@ -57,28 +64,27 @@ impl Agent {
     }
 
     /// Runs a program in its container.
-    pub fn exec(&self, program: &[&str]) -> Result<String> {
-        let target = ["exec", "-n", AGENTS, &self.pod, "-c", "serve", "--"];
-        kubectl(&[&target, program].concat())
+    pub fn exec(&self, words: &str) -> Result<String> {
+        kubectl(&format!("exec -n {AGENTS} {} -c serve -- {words}", self.pod))
     }
 
     /// What `ipvsadm -Sn` prints, as a set of lines.
     pub fn table(&self) -> Result<BTreeSet<String>> {
-        Ok(ipvs::lines(&self.exec(&["ipvsadm", "-Sn"])?))
+        Ok(ipvs::lines(&self.exec("ipvsadm -Sn")?))
     }
 
     /// Connections by mark and server, as the kernel counts them (it does so every 2 s).
     pub fn connections(&self) -> Result<BTreeMap<(u32, String), u64>> {
-        ipvs::connections(&self.exec(&["ipvsadm", "-Ln", "--stats", "--exact"])?)
+        ipvs::connections(&self.exec("ipvsadm -Ln --stats --exact")?)
     }
 
     /// The rules, by the one of the two variants of iptables that the agent chose.
     pub fn rules(&self) -> Result<String> {
-        let legacy = self.exec(&["iptables-legacy-save"]);
+        let legacy = self.exec("iptables-legacy-save");
         if legacy.as_ref().is_ok_and(|rules| rules.contains("PLB-")) {
             return legacy;
         }
-        self.exec(&["iptables-nft-save"])
+        self.exec("iptables-nft-save")
     }
 
     /// Its metrics, as text.

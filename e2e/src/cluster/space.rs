@@ -1,9 +1,8 @@
 //! A namespace for one test: made, filled, looked into when the test fails, and removed.
 
-use super::agents::labels;
 use super::command::{kubectl, kubectl_with};
 use super::wait::{CONTAINER, NOTICE};
-use super::{AGENTS, Agent, Cluster, RELEASE, install, root, until};
+use super::{Agent, Cluster, describe, install, root, until};
 use anyhow::{Context, Result, anyhow, ensure};
 use crd::{PortableLoadBalancer, condition};
 use k8s_openapi::api::core::v1::Pod;
@@ -17,81 +16,72 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const LABEL: &str = "portablelb.io/e2e";
 
 /// A test's namespace.
-pub struct Space {
-    cluster: Cluster,
+pub struct Space<'a> {
+    cluster: &'a Cluster,
     /// Its name.
     pub name: String,
 }
 
-impl Deref for Space {
+impl Deref for Space<'_> {
     type Target = Cluster;
 
     fn deref(&self) -> &Cluster {
-        &self.cluster
+        self.cluster
     }
 }
 
 /// Runs a test in a namespace of its own, with the chart installed. If it fails, the cluster's state is printed.
-pub fn in_namespace(name: &str, test: impl FnOnce(&Space) -> Result<()>) -> Result<()> {
+pub fn in_namespace(name: &str, test: impl FnOnce(&Space<'_>) -> Result<()>) -> Result<()> {
     let cluster = Cluster::connect()?;
     remove_leftovers()?;
     install::ensure_installed()?;
-    let space = Space::create(cluster, name)?;
+    let space = Space::create(&cluster, name)?;
     let outcome = catch_unwind(AssertUnwindSafe(|| test(&space)));
     let outcome = outcome.unwrap_or_else(|_| Err(anyhow!("the test panicked, see above")));
     if outcome.is_err() {
-        space.describe();
+        describe::print(&space);
     }
-    let removed = kubectl(&[
-        "delete",
-        "namespace",
-        &space.name,
-        "--wait=false",
-        "--ignore-not-found",
-    ]);
+    let removed = kubectl(&format!(
+        "delete namespace {} --wait=false --ignore-not-found",
+        space.name
+    ));
     outcome.and(removed.map(drop))
 }
 
 /// What a test that was killed left behind.
 fn remove_leftovers() -> Result<()> {
-    kubectl(&["delete", "namespace", "-l", LABEL, "--wait=false"])?;
-    Ok(())
+    kubectl(&format!("delete namespace -l {LABEL} --wait=false")).map(drop)
 }
 
-impl Space {
-    fn create(cluster: Cluster, name: &str) -> Result<Self> {
+impl<'a> Space<'a> {
+    fn create(cluster: &'a Cluster, name: &str) -> Result<Self> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.subsec_nanos();
         let name = format!("e2e-{name}-{now:08x}");
-        kubectl(&["create", "namespace", &name])?;
-        kubectl(&[
-            "label",
-            "namespace",
-            &name,
-            &format!("{LABEL}={}", std::process::id()),
-        ])?;
+        kubectl(&format!("create namespace {name}"))?;
+        kubectl(&format!("label namespace {name} {LABEL}={}", std::process::id()))?;
         until("the namespace has its service account", NOTICE, || {
             cluster.get::<k8s_openapi::api::core::v1::ServiceAccount>(&name, "default")
         })?;
         Ok(Self { cluster, name })
     }
 
+    /// One more namespace. It goes before the next test, or when the test deletes it.
+    pub fn another(&self, name: &str) -> Result<Self> {
+        Space::create(self.cluster, name)
+    }
+
     /// Runs `kubectl` in this namespace.
-    pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
-        kubectl(&[&["--namespace", &self.name], arguments].concat())
+    pub fn kubectl(&self, words: &str) -> Result<String> {
+        kubectl(&format!("--namespace {} {words}", self.name))
     }
 
     /// Applies YAML, of any number of documents.
     pub fn apply(&self, yaml: &str) -> Result<()> {
-        let apply = [
-            "--namespace",
-            &self.name,
-            "apply",
-            "--server-side",
-            "--force-conflicts",
-            "-f",
-            "-",
-        ];
-        kubectl_with(yaml, &apply).map(drop)
+        let words = format!(
+            "--namespace {} apply --server-side --force-conflicts -f -",
+            self.name
+        );
+        kubectl_with(yaml, &words).map(drop)
     }
 
     /// Applies a file of the examples.
@@ -120,9 +110,11 @@ impl Space {
 
     /// Waits as a user would, with `kubectl wait`.
     pub fn wait_ready(&self, plb: &str) -> Result<()> {
-        let timeout = format!("--timeout={}s", CONTAINER.as_secs());
-        self.kubectl(&["wait", "--for=condition=Ready", &format!("plb/{plb}"), &timeout])
-            .map(drop)
+        let timeout = CONTAINER.as_secs();
+        self.kubectl(&format!(
+            "wait --for=condition=Ready plb/{plb} --timeout={timeout}s"
+        ))
+        .map(drop)
     }
 
     /// Waits until all agents of a balancer hold this generation, with this many of this many servers healthy.
@@ -167,18 +159,8 @@ impl Space {
 
     /// Sets the number of pods of a Deployment, and waits until there are just so many, all ready.
     pub fn scale(&self, deployment: &str, replicas: usize) -> Result<Vec<Ipv4Addr>> {
-        self.start_scale(deployment, replicas)?;
+        self.kubectl(&format!("scale deployment/{deployment} --replicas={replicas}"))?;
         self.wait_servers(deployment, replicas)
-    }
-
-    /// Sets the number of pods of a Deployment.
-    pub fn start_scale(&self, deployment: &str, replicas: usize) -> Result<()> {
-        self.kubectl(&[
-            "scale",
-            &format!("deployment/{deployment}"),
-            &format!("--replicas={replicas}"),
-        ])
-        .map(drop)
     }
 
     /// Waits until just so many pods of a Deployment are ready, and gives their addresses.
@@ -208,65 +190,7 @@ impl Space {
             ensure!(phase == "Succeeded" || phase == "Failed", "it is {phase}");
             Ok(())
         })?;
-        self.kubectl(&["logs", pod])
-    }
-
-    /// Prints what there is to know about a failed test.
-    fn describe(&self) {
-        let agents = format!("{}={}", crd::names::NAMESPACE_LABEL, self.name);
-        let commands: [&[&str]; 7] = [
-            &["get", "plb", "-n", &self.name, "-o", "yaml"],
-            &[
-                "get",
-                "pods,services,endpointslices",
-                "-n",
-                &self.name,
-                "-o",
-                "wide",
-            ],
-            &["get", "events", "-n", &self.name, "--sort-by=.lastTimestamp"],
-            &["get", "all", "-n", AGENTS, "-l", &agents, "-o", "wide"],
-            &["get", "events", "-n", AGENTS, "--sort-by=.lastTimestamp"],
-            &[
-                "logs",
-                "-n",
-                AGENTS,
-                "-l",
-                &agents,
-                "--all-containers",
-                "--prefix",
-                "--tail=60",
-            ],
-            &[
-                "logs",
-                "-n",
-                RELEASE,
-                &format!("deployment/{}", super::OPERATOR),
-                "--tail=60",
-            ],
-        ];
-        for command in commands {
-            let said = kubectl(command).unwrap_or_else(|error| format!("{error:#}\n"));
-            eprintln!("--- kubectl {}\n{said}", command.join(" "));
-        }
-        let pods: Vec<Pod> = self.list(AGENTS, &agents).unwrap_or_default();
-        for agent in pods.iter().filter_map(|pod| Agent::from_pod(pod).ok()) {
-            let table = agent
-                .exec(&["ipvsadm", "-Ln", "--stats"])
-                .unwrap_or_else(|error| format!("{error:#}\n"));
-            eprintln!("--- {} on {}\n{table}", agent.pod, agent.node);
-        }
-    }
-
-    /// Waits until nothing carries the labels of a balancer in the agents' namespace.
-    pub fn wait_swept(&self, plb: &str) -> Result<()> {
-        let labels = labels(&self.name, plb);
-        let kinds = "pods,replicasets,services,poddisruptionbudgets,endpointslices";
-        until(&format!("nothing of {plb} is left"), CONTAINER, || {
-            let left = kubectl(&["get", kinds, "-n", AGENTS, "-l", &labels, "-o", "name"])?;
-            ensure!(left.is_empty(), "left: {left}");
-            Ok(())
-        })
+        self.kubectl(&format!("logs {pod}"))
     }
 }
 

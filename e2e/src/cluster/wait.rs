@@ -1,4 +1,8 @@
 //! Waiting for conditions. Nothing else in the tests sleeps.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "no runtime has anything to do meanwhile"
+)]
 
 use anyhow::{Context, Result};
 use std::thread;
@@ -7,7 +11,7 @@ use std::time::{Duration, Instant};
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// How long a thing may take that needs a container to start, on a slow machine.
-pub const CONTAINER: Duration = Duration::from_secs(120);
+pub const CONTAINER: Duration = Duration::from_mins(2);
 /// How long a thing may take that only needs programs to notice.
 pub const NOTICE: Duration = Duration::from_secs(30);
 
@@ -33,12 +37,12 @@ mod tests {
     #[test]
     fn it_tries_until_it_succeeds() {
         let mut tries = 0;
-        let tried = until("three tries", NOTICE, || {
+        let result = until("three tries", NOTICE, || {
             tries += 1;
             ensure!(tries == 3, "{tries} tries");
             Ok(tries)
         });
-        assert_eq!(tried.unwrap(), 3);
+        assert_eq!(result.unwrap(), 3);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A small HTTP/1.1 server: `/` tells who answers, `/download?bytes=N&rate=BYTES_PER_SECOND` and `/stream`
 //! make connections that last. One thread a connection, at most [`MOST_CONNECTIONS`].
+#![allow(clippy::disallowed_methods, reason = "threads that pause, and no runtime")]
 
 use super::Identity;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -12,7 +13,7 @@ use std::time::Duration;
 /// Connections beyond this many are closed at once.
 pub const MOST_CONNECTIONS: usize = 1024;
 const LONGEST_HEAD: u64 = 8 * 1024;
-const IDLE: Duration = Duration::from_secs(120);
+const IDLE: Duration = Duration::from_mins(2);
 const TICK: Duration = Duration::from_millis(100);
 
 /// The server's state, shared by its connections.
