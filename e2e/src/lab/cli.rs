@@ -1,0 +1,223 @@
+//! The commands of the program `lab`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+
+use super::cluster::{Backend, Cluster, Ipvs, Node};
+use super::kubectl::{api_is_ready, wait_for};
+use super::node::Remains;
+use super::paths::{Paths, images};
+use super::queue::Request;
+use super::service::ServiceFolder;
+use super::up::Wish;
+use super::{control_plane, demo, down, flannel, guest, machine, node, session, status, supervisor, up};
+
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// A Kubernetes cluster on this machine, for trying and testing.
+#[derive(Debug, Parser)]
+#[command(name = "lab", version)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start the lab, or mend it.
+    Up {
+        /// How many nodes at least; a new lab has 3.
+        #[arg(long, value_parser = clap::value_parser!(u8).range(1..=99))]
+        nodes: Option<u8>,
+        /// The pod network; a new lab uses vxlan.
+        #[arg(long)]
+        flannel: Option<Backend>,
+    },
+    /// Stop the lab and remove it, except for its logs.
+    Down,
+    /// Tell how the lab is.
+    Status,
+    /// Change the pod network of the running lab.
+    Flannel {
+        /// The new backend.
+        backend: Backend,
+    },
+    /// Give image archives to all nodes; without names, those of `make images`.
+    Load {
+        /// OCI or Docker archives.
+        archives: Vec<PathBuf>,
+    },
+    /// Start, stop or look into single nodes.
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// Stop or start the API server.
+    #[command(subcommand)]
+    Apiserver(ApiserverCommand),
+    /// Install the chart, apply an example and send requests through it.
+    Demo,
+    /// Open a shell with kubectl and helm, outside the cluster but in its network.
+    Shell,
+    /// Run kubectl.
+    Kubectl(External),
+    /// Run helm.
+    Helm(External),
+    /// Run any command as `shell` would.
+    Exec(External),
+    /// Keep the services of a folder running (used by the lab itself).
+    #[command(hide = true)]
+    Supervise {
+        #[arg(long)]
+        folder: PathBuf,
+    },
+    /// Turn this machine into a node (used by the lab itself).
+    #[command(hide = true)]
+    Agent {
+        #[arg(long)]
+        state: PathBuf,
+        #[arg(long)]
+        node: Node,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum NodeCommand {
+    /// Start a node, new or stopped before.
+    Start {
+        /// node1 to node99
+        name: Node,
+        /// Give it a kernel that cannot load IPVS.
+        #[arg(long)]
+        without_ipvs: bool,
+    },
+    /// End a node's machine at once, as if its plug were pulled.
+    Stop {
+        /// node1 to node99
+        name: Node,
+        /// Delete its Node object too.
+        #[arg(long)]
+        delete: bool,
+    },
+    /// Run a command on a node.
+    Exec {
+        /// node1 to node99
+        name: Node,
+        /// The command and its arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        command: Vec<String>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+enum ApiserverCommand {
+    /// End it, and keep it from being started again.
+    Stop,
+    /// Start it again and wait until it is ready.
+    Start,
+}
+
+#[derive(Debug, clap::Args)]
+struct External {
+    /// Arguments, handed on as they are.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
+}
+
+/// Runs one command.
+pub fn run(args: Args) -> Result<()> {
+    match args.command {
+        Command::Supervise { folder } => supervisor::run(ServiceFolder::new(folder)),
+        Command::Agent { state, node } => guest::run(Paths::new(state), node),
+        command => run_in(&Paths::of_checkout()?, command),
+    }
+}
+
+fn run_in(paths: &Paths, command: Command) -> Result<()> {
+    match command {
+        Command::Up { nodes, flannel } => up::up(paths, Wish { nodes, flannel }),
+        Command::Down => down::down(paths),
+        Command::Status => status::print(paths),
+        Command::Flannel { backend } => {
+            session::enter()?;
+            flannel::change(paths, backend)
+        }
+        Command::Load { archives } => load(paths, archives),
+        Command::Node(command) => run_node(paths, command),
+        Command::Apiserver(command) => run_apiserver(paths, command),
+        Command::Demo => demo::run(paths),
+        Command::Shell => session::become_shell(paths),
+        Command::Kubectl(external) => session::become_command(paths, "kubectl", &external.arguments),
+        Command::Helm(external) => session::become_command(paths, "helm", &external.arguments),
+        Command::Exec(external) => match external.arguments.split_first() {
+            Some((program, arguments)) => {
+                session::become_command(paths, &program.to_string_lossy(), arguments)
+            }
+            None => bail!("which command?"),
+        },
+        Command::Supervise { .. } | Command::Agent { .. } => Ok(()),
+    }
+}
+
+/// Gives archives to all nodes and waits until they have them.
+pub fn load(paths: &Paths, archives: Vec<PathBuf>) -> Result<()> {
+    let archives = if archives.is_empty() { images() } else { archives };
+    let absolute = archives.iter().map(|archive| {
+        archive
+            .canonicalize()
+            .with_context(|| format!("no archive {}", archive.display()))
+    });
+    let request = Request::Import(absolute.collect::<Result<_>>()?);
+    machine::ask_all(paths, &Cluster::running(paths)?.nodes, &request)
+}
+
+fn run_node(paths: &Paths, command: NodeCommand) -> Result<()> {
+    session::enter()?;
+    match command {
+        NodeCommand::Start {
+            mut name,
+            without_ipvs,
+        } => {
+            if without_ipvs {
+                name.ipvs = Ipvs::Missing;
+            }
+            node::start(paths, name)
+        }
+        NodeCommand::Stop { name, delete } => {
+            node::stop(paths, name, if delete { Remains::Delete } else { Remains::Keep })
+        }
+        NodeCommand::Exec { name, command } => {
+            let answer = machine::queue(paths, name)
+                .ask(&Request::Run(command))?
+                .wait(PATIENCE)?;
+            print!("{}", answer.output);
+            eprint!("{}", answer.error);
+            if answer.code != 0 {
+                bail!("exit code {}", answer.code);
+            }
+            Ok(())
+        }
+    }
+}
+
+fn run_apiserver(paths: &Paths, command: ApiserverCommand) -> Result<()> {
+    session::enter()?;
+    let service = control_plane::api_server(paths);
+    match command {
+        ApiserverCommand::Stop => {
+            paths.services().remove(&service.name)?;
+            wait_for("the API server ends", PATIENCE, || {
+                match paths.services().state(&service.name) {
+                    Some(_) => bail!("the supervisor still has it"),
+                    None => Ok(()),
+                }
+            })
+        }
+        ApiserverCommand::Start => {
+            paths.services().put(&service)?;
+            wait_for("the API server is ready", PATIENCE, || api_is_ready(paths))
+        }
+    }
+}

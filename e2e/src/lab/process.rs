@@ -1,0 +1,121 @@
+//! Processes that outlive whoever started them: known by id and start time, so that a reused id is never mistaken.
+//! Also [`run`], for those that are waited for.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+/// One process, for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Its id.
+    pub pid: i32,
+    /// When it started, in ticks since the machine did.
+    pub started: u64,
+}
+
+impl Process {
+    /// The living process of this id.
+    #[must_use]
+    pub fn find(pid: i32) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        parse_stat(&stat).map(|started| Self { pid, started })
+    }
+
+    /// Whether it still lives; a zombie does not.
+    #[must_use]
+    pub fn alive(&self) -> bool {
+        Self::find(self.pid).as_ref() == Some(self)
+    }
+
+    /// Ends it and every process of its group at once.
+    pub fn kill_group(&self) {
+        if self.alive() {
+            // It may end in between; that is what is wanted.
+            let _ = killpg(Pid::from_raw(self.pid), Signal::SIGKILL);
+        }
+    }
+
+    /// Ends it alone, at once.
+    pub fn kill(&self) {
+        if self.alive() {
+            let _ = kill(Pid::from_raw(self.pid), Signal::SIGKILL);
+        }
+    }
+
+    /// The process that started it.
+    #[must_use]
+    pub fn parent(pid: i32) -> Option<i32> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        fields(&stat)?.nth(1)?.parse().ok()
+    }
+}
+
+/// Runs a command to its end and returns what it printed; if it fails, the error says what it complained of.
+pub fn run(command: &mut Command) -> Result<String> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command
+        .output()
+        .with_context(|| format!("could not start {program}"))?;
+    if !output.status.success() {
+        let arguments: Vec<_> = command
+            .get_args()
+            .map(|argument| argument.to_string_lossy())
+            .collect();
+        bail!(
+            "{program} {}: {}",
+            arguments.join(" "),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The fields after the command, whose name may hold anything. The first is the state.
+fn fields(stat: &str) -> Option<std::str::SplitWhitespace<'_>> {
+    Some(stat.rsplit_once(") ")?.1.split_whitespace())
+}
+
+fn parse_stat(stat: &str) -> Option<u64> {
+    let mut fields = fields(stat)?;
+    let state = fields.next()?;
+    if state == "Z" || state == "X" {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STAT: &str =
+        "42 (a (b) c) S 1 42 42 0 -1 4194560 1 0 0 0 1 2 0 0 20 0 1 0 987654 1000 10 18446744073709551615";
+
+    #[test]
+    fn the_start_time_is_found_behind_a_strange_name() {
+        assert_eq!(parse_stat(STAT), Some(987_654));
+    }
+
+    #[test]
+    fn a_zombie_is_not_alive() {
+        assert_eq!(parse_stat(&STAT.replace(") S", ") Z")), None);
+    }
+
+    #[test]
+    fn this_process_is_alive() {
+        let own = Process::find(i32::try_from(std::process::id()).unwrap()).unwrap();
+        assert!(own.alive());
+        assert!(
+            !Process {
+                started: own.started + 1,
+                ..own
+            }
+            .alive()
+        );
+    }
+}
