@@ -36,8 +36,7 @@ pub enum Error {
     SchedulerUnavailable(Scheduler),
     /// The kernel found a value out of range.
     #[error(
-        "the kernel refused to {0}: {errno}; check address (unicast, the service's family, loopback up), prefix length, thresholds and weight",
-        errno = .1.desc()
+        "the kernel refused to {0}; check address (unicast, the service's family, loopback up), prefix length, thresholds and weight"
     )]
     Invalid(Command, #[source] Errno),
     /// The kernel refused for another reason.
