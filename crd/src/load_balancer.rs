@@ -51,7 +51,7 @@ use crate::validate;
     selectable = ".spec.className",
     doc = "PortableLoadBalancer is a load balancer for TCP and UDP that moves with its application: \
            pods that balance by the kernel's IPVS, alike on every cluster.",
-    validation = Rule::new("self.metadata.name.size() <= 63 && !self.metadata.name.contains('.')")
+    validation = Rule::new("!self.metadata.name.contains('.')")
         .message(validate::NAME)
         .field_path(".metadata.name"),
     printcolumn(name = "Class", type_ = "string", json_path = ".spec.className"),

@@ -9,6 +9,8 @@ use crate::PortableLoadBalancer;
 /// File name of the definition in the chart.
 pub const FILE: &str = "portablelb.io_portableloadbalancers.yaml";
 
+const NAME: &str = "Name of the balancer, at most 63 characters without '.'.";
+
 /// Why the definition could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -24,13 +26,14 @@ pub enum Error {
 pub fn definition() -> Result<Value, Error> {
     let mut definition = serde_json::to_value(PortableLoadBalancer::crd())?;
     mend(&mut definition);
-    if let Some(Value::Object(root)) = definition.pointer_mut("/spec/versions/0/schema/openAPIV3Schema") {
+    let schema = &mut definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    if let Some(root) = schema.as_object_mut() {
         root.remove("title");
     }
-    let conditions = "/spec/versions/0/schema/openAPIV3Schema/properties/status/properties/conditions/items";
-    if let Some(items) = definition.pointer_mut(conditions) {
-        *items = condition();
-    }
+    // Of the metadata, Kubernetes lets a schema say something of the name alone.
+    let name = json!({"type": "string", "maxLength": crate::names::NAME_MAX, "description": NAME});
+    schema["properties"]["metadata"] = json!({"type": "object", "properties": {"name": name}});
+    schema["properties"]["status"]["properties"]["conditions"]["items"] = condition();
     Ok(definition)
 }
 
@@ -97,19 +100,15 @@ fn condition() -> Value {
         "properties": {
             "lastTransitionTime": {
                 "description": "When the condition last changed from one status to another.",
-                "type": "string",
-                "format": "date-time",
+                "type": "string", "format": "date-time",
             },
             "message": {
                 "description": "What is wrong and what to do, for people. May be empty.",
-                "type": "string",
-                "maxLength": 32768,
+                "type": "string", "maxLength": 32768,
             },
             "observedGeneration": {
                 "description": "The generation of the spec that this condition speaks of.",
-                "type": "integer",
-                "format": "int64",
-                "minimum": 0,
+                "type": "integer", "format": "int64", "minimum": 0,
             },
             "reason": {
                 "description": "One CamelCase word for programs: why the status is what it is.",

@@ -12,8 +12,7 @@ use crate::{
     PortableLoadBalancerSpec, Protocol, Scheduler, SchedulerName, names,
 };
 
-pub(crate) const NAME: &str =
-    "must have at most 63 characters and no '.', since it becomes part of other names";
+pub(crate) const NAME: &str = "must not contain '.', since it becomes part of other names";
 pub(crate) const CLASS_IMMUTABLE: &str =
     "cannot be changed: delete the object and create one of the other class";
 pub(crate) const PORTS_UNIQUE: &str = "must not have two ports of the same number and protocol";
@@ -44,8 +43,12 @@ impl fmt::Display for Problem {
 pub fn validate(lb: &PortableLoadBalancer) -> Vec<Problem> {
     let mut problems = Problems::default();
     let name = lb.metadata.name.as_deref().unwrap_or_default();
-    let label = name.len() <= names::NAME_MAX && !name.contains('.');
-    problems.unless(label, "metadata.name", NAME);
+    problems.unless(
+        name.len() <= names::NAME_MAX,
+        "metadata.name",
+        "must have at most 63 characters",
+    );
+    problems.unless(!name.contains('.'), "metadata.name", NAME);
     spec(&lb.spec, &mut problems);
     problems.0
 }

@@ -30,7 +30,11 @@ fn every_field_tells_what_it_is() {
             .get("description")
             .and_then(Value::as_str)
             .unwrap_or_default();
-        assert!(text.len() > 10, "{path} has no documentation");
+        // Kubernetes has its own words for metadata.
+        assert!(
+            text.len() > 10 || path == ".metadata",
+            "{path} has no documentation"
+        );
     });
 }
 
