@@ -2,7 +2,6 @@
 //! The client is used by the tests too, from outside the cluster.
 
 pub mod client;
-pub mod kill;
 pub mod signals;
 pub mod udp;
 pub mod web;

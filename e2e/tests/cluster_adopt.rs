@@ -17,9 +17,6 @@ const DOWNLOAD: &str = "/download?bytes=2000000&rate=50000";
 #[test]
 fn a_killed_agent_cuts_nobody_off() -> Result<()> {
     in_namespace("adopt", |space| {
-        // The pod that kills sees the node's processes.
-        let label = "pod-security.kubernetes.io/enforce=privileged";
-        space.kubectl(&format!("label namespace {} {label}", space.name))?;
         space.apply(fixtures::WEB)?;
         space.apply(&fixtures::plb("web", PLB))?;
         let agent = space.wait_serving("web", "3/3")?.remove(0);
@@ -65,9 +62,11 @@ fn start_download(address: SocketAddr) -> Result<JoinHandle<std::io::Result<usiz
 }
 
 fn kill(space: &Space<'_>, agent: &Agent) -> Result<Agent> {
-    space.apply(&fixtures::killer(&agent.node, &agent.container))?;
-    let log = space.wait_log("killer")?;
-    ensure!(log.contains("killed"), "{log}");
+    let container = &agent.container;
+    space.lab(&format!(
+        "node exec {} -- ctr -n k8s.io tasks kill --signal SIGKILL {container}",
+        agent.node
+    ))?;
     until("the agent is back", CONTAINER, || {
         let now = space.agents_of("web")?.remove(0);
         ensure!(now.uid == agent.uid, "the pod was replaced, not its container");

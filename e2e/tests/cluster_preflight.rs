@@ -2,7 +2,6 @@
 
 use anyhow::{Result, ensure};
 use crd::condition::{self, reason};
-use e2e::cluster::command::kubectl;
 use e2e::cluster::wait::CONTAINER;
 use e2e::cluster::{Agent, Space, fixtures, in_namespace, until};
 
@@ -16,14 +15,12 @@ fn a_missing_module_is_told_and_crashes_nothing() -> Result<()> {
         let outcome = space
             .lab(&format!("node start {NODE} --without-ipvs"))
             .and_then(|_| told(space));
-        let stopped = space.lab(&format!("node stop {NODE}"));
-        let deleted = kubectl(&format!("delete node {NODE} --ignore-not-found"));
-        outcome.and(stopped).and(deleted).map(drop)
+        let stopped = space.lab(&format!("node stop {NODE} --delete"));
+        outcome.and(stopped).map(drop)
     })
 }
 
 fn told(space: &Space<'_>) -> Result<()> {
-    kubectl(&format!("wait --for=condition=Ready node/{NODE} --timeout=180s"))?;
     space.apply(fixtures::WEB)?;
     space.apply(&fixtures::plb("web", PLB))?;
     until("the balancer says what is missing", CONTAINER, || {

@@ -1,7 +1,7 @@
-//! All that the lab's pods run, in one small static program: `pause`, `web`, `udp`, `get`, `kill`.
+//! All that the lab's pods run, in one small static program: `pause`, `web`, `udp`, `get`.
 
 use clap::{Parser, Subcommand};
-use e2e::pod::{Identity, client, kill, signals::Signals, udp, web};
+use e2e::pod::{Identity, client, signals::Signals, udp, web};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::process::ExitCode;
 use std::sync::{Arc, mpsc};
@@ -37,11 +37,6 @@ enum Command {
         #[arg(long, default_value_t = 8081)]
         port: u16,
     },
-    /// Kill all processes of a container on this node. The pod must see them (hostPID).
-    Kill {
-        /// The container's id, without `containerd://`.
-        container: String,
-    },
     /// Request an http:// address, and count the answers by server.
     Get {
         /// For example `http://web:80/`.
@@ -72,7 +67,6 @@ fn main() -> anyhow::Result<ExitCode> {
             thread::spawn(move || udp::serve(&socket, &Identity::from_env()));
             signals.wait_for_end()?;
         }
-        Command::Kill { container } => println!("killed {} processes", kill::kill_container(&container)?),
         Command::Get {
             url,
             count,

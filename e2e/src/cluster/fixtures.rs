@@ -22,15 +22,3 @@ pub fn client(url: &str, count: usize) -> String {
          imagePullPolicy: IfNotPresent\n    args: [get, \"{url}\", --count, \"{count}\"]\n"
     )
 }
-
-/// A pod on `node` that ends all processes of a container there, abruptly. Its namespace must allow it.
-#[must_use]
-pub fn killer(node: &str, container: &str) -> String {
-    let version = env!("CARGO_PKG_VERSION");
-    format!(
-        "apiVersion: v1\nkind: Pod\nmetadata: {{name: killer}}\n\
-         spec:\n  nodeName: {node}\n  hostPID: true\n  restartPolicy: Never\n  containers:\n  - name: killer\n    \
-         image: portable-lb/lab-pod:{version}\n    imagePullPolicy: IfNotPresent\n    args: [kill, \"{container}\"]\n    \
-         securityContext: {{privileged: true, runAsUser: 0}}\n"
-    )
-}
