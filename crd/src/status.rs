@@ -238,18 +238,6 @@ pub struct BackendStatus {
     pub reason: Option<String>,
 }
 
-/// What a manager applies to `/status` to give up all that it owns there, as for an agent whose pod is gone.
-///
-/// It has no status at all: an empty one would leave a managed field for every pod that ever was, and is refused where
-/// nothing else is left in the status.
-#[must_use]
-pub fn nothing() -> serde_json::Value {
-    use kube::Resource;
-    let kind = crate::PortableLoadBalancer::kind(&());
-    let version = crate::PortableLoadBalancer::api_version(&());
-    serde_json::json!({"apiVersion": version, "kind": kind})
-}
-
 /// Cuts a text to at most `max` characters, which it shows by its end.
 #[must_use]
 pub fn shorten(text: &str, max: usize) -> String {

@@ -6,7 +6,7 @@ use crd::{AgentRole, AgentStatus, PortableLoadBalancer, PortableLoadBalancerStat
 use e2e::api_server::ApiServer;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Api, Patch, PatchParams, PostParams};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// A balancer in a namespace of its own.
 async fn balancer() -> Result<Api<PortableLoadBalancer>> {
@@ -31,16 +31,22 @@ async fn apply(
     manager: &str,
     status: &PortableLoadBalancerStatus,
 ) -> Result<PortableLoadBalancerStatus> {
-    let mut patch = crd::status::nothing();
+    let mut patch = nothing();
     patch["status"] = serde_json::to_value(status)?;
     let params = PatchParams::apply(manager);
     let lb = api.patch_status("web", &params, &Patch::Apply(patch)).await?;
     lb.status.context("it has a status")
 }
 
+/// No status at all. An empty one would leave a managed field for every pod that ever was, and is refused where nothing
+/// else is left in the status.
+fn nothing() -> Value {
+    json!({"apiVersion": "portablelb.io/v1alpha1", "kind": "PortableLoadBalancer"})
+}
+
 /// What the operator does for a pod that is gone.
 async fn withdraw(api: &Api<PortableLoadBalancer>, pod: &str) -> Result<PortableLoadBalancer> {
-    let patch = Patch::Apply(crd::status::nothing());
+    let patch = Patch::Apply(nothing());
     Ok(api.patch_status("web", &PatchParams::apply(pod), &patch).await?)
 }
 
