@@ -141,9 +141,9 @@ impl Client {
         mut reject: impl FnMut(usize, Error),
     ) -> Result<(), Error> {
         let first = self.sequence.wrapping_add(1);
-        self.socket.send(&pack(commands, self.family, first))?;
         let last = first.wrapping_add(u32::try_from(commands.len() - 1).unwrap_or(u32::MAX));
         self.sequence = last;
+        self.socket.send(&pack(commands, self.family, first))?;
         self.socket.receive(|reply| {
             let offset = reply.sequence.wrapping_sub(first) as usize;
             // An answer that came too late for an earlier request is no answer to this one.
