@@ -19,6 +19,9 @@ pub enum Error {
     /// IPVS can't be reached.
     #[error("could not open IPVS")]
     Open(#[source] ipvs::Error),
+    /// Its timeouts can't be set.
+    #[error("could not set the timeouts of IPVS")]
+    Timeouts(#[source] ipvs::Error),
     /// Its tables can't be read.
     #[error("could not read the IPVS tables")]
     Read(#[source] ipvs::Error),
@@ -56,6 +59,9 @@ pub enum Error {
     /// The kernel took a step and does not show it.
     #[error("the kernel took all steps, and still one is to do: {0}")]
     NotTaken(String),
+    /// Our own work on it ended in a panic.
+    #[error("the work on the kernel broke off")]
+    Panicked(#[source] tokio::task::JoinError),
 }
 
 /// What is read.
@@ -175,7 +181,9 @@ impl Dataplane {
 
     fn client(&mut self) -> Result<&mut ipvs::Client, Error> {
         if self.ipvs.is_none() {
-            self.ipvs = Some(ipvs::Client::open().map_err(Error::Open)?);
+            let mut client = ipvs::Client::open().map_err(Error::Open)?;
+            set_timeouts(&mut client).map_err(Error::Timeouts)?;
+            self.ipvs = Some(client);
         }
         self.ipvs.as_mut().ok_or(Error::Open(ipvs::Error::FamilyMissing))
     }
@@ -240,6 +248,20 @@ impl Dataplane {
             Step::RemoveRules(family) => remove_rules(*family),
             _ => Ok(()),
         }
+    }
+}
+
+/// Idle connections are remembered for the times that clients and servers count on.
+fn set_timeouts(client: &mut ipvs::Client) -> Result<(), ipvs::Error> {
+    let wanted = ipvs::Config {
+        tcp_seconds: 900,
+        tcp_fin_seconds: 120,
+        udp_seconds: 300,
+    };
+    if client.config()? == wanted {
+        Ok(())
+    } else {
+        client.set_config(wanted)
     }
 }
 

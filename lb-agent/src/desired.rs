@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crd::target::{self, TargetError};
-use crd::{PortableLoadBalancerSpec, SchedulerFlag, SchedulerName};
+use crd::{Port, PortableLoadBalancerSpec, Protocol, SchedulerName};
 use k8s_openapi::api::core::v1::ServicePort;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
@@ -19,7 +20,7 @@ pub struct Inputs<'a> {
     /// The Service's ports; `None` where there is no Service.
     pub service_ports: Option<&'a [ServicePort]>,
     /// Its slices.
-    pub slices: &'a [EndpointSlice],
+    pub slices: &'a [Arc<EndpointSlice>],
     /// Whose addresses are taken.
     pub trust: &'a Trust,
     /// The families that this agent has addresses of.
@@ -37,31 +38,20 @@ pub struct Desired {
     pub unresolved: Vec<TargetError>,
 }
 
-/// Why a spec can't be served.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
-    /// No such port number, or the agent's own.
-    #[error("spec.ports[{0}].port: {1} can't be listened on")]
-    Port(usize, i32),
-    /// Two ports are one.
-    #[error("spec.ports[{0}]: another port has the same number and protocol")]
-    Twice(usize),
-}
-
-/// The table that the spec and the endpoints ask for.
-pub fn desired(inputs: &Inputs<'_>) -> Result<Desired, Error> {
+/// The table that the spec and the endpoints ask for. The spec was validated before; what still is wrong is left out.
+#[must_use]
+pub fn desired(inputs: &Inputs<'_>) -> Desired {
     let mut desired = Desired::default();
     for family in inputs.families {
         desired.table.marked.insert(*family, BTreeSet::new());
     }
-    let mut seen = BTreeSet::new();
-    for (index, port) in inputs.spec.ports.iter().enumerate() {
-        let number = listenable(port.port).ok_or(Error::Port(index, port.port))?;
-        if !seen.insert((port.protocol, number)) {
-            return Err(Error::Twice(index));
-        }
+    for port in &inputs.spec.ports {
+        let Some(number) = listenable(port) else { continue };
         let servers = match target::resolve(port, inputs.service_ports) {
-            Ok(target) => endpoints::servers(inputs.slices, inputs.trust, &target, port.protocol),
+            Ok(target) => {
+                let slices = inputs.slices.iter().map(AsRef::as_ref);
+                endpoints::servers(slices, inputs.trust, &target, port.protocol)
+            }
             Err(error) => {
                 desired.unresolved.push(error);
                 Servers::new()
@@ -73,10 +63,15 @@ pub fn desired(inputs: &Inputs<'_>) -> Result<Desired, Error> {
                 protocol: port.protocol,
                 port: number,
             };
-            add(&mut desired, listener, &servers, scheduler(inputs.spec));
+            add(
+                &mut desired,
+                listener,
+                &servers,
+                scheduler(&inputs.spec.scheduler),
+            );
         }
     }
-    Ok(desired)
+    desired
 }
 
 fn add(desired: &mut Desired, listener: Listener, servers: &Servers, scheduler: Scheduler) {
@@ -109,51 +104,25 @@ fn add(desired: &mut Desired, listener: Listener, servers: &Servers, scheduler: 
 }
 
 /// The agent's own port must stay reachable for the kubelet, or the agent is never ready.
-fn listenable(port: i32) -> Option<u16> {
-    u16::try_from(port)
-        .ok()
-        .filter(|port| *port != 0 && *port != crd::names::ADMIN_PORT)
+fn listenable(port: &Port) -> Option<u16> {
+    let is_ours = |number: &u16| port.protocol == Protocol::TCP && *number == crd::names::ADMIN_PORT;
+    port.number().filter(|number| !is_ours(number))
 }
 
-fn scheduler(spec: &PortableLoadBalancerSpec) -> Scheduler {
-    let name = scheduler_name(spec.scheduler.name);
+fn scheduler(wanted: &crd::Scheduler) -> Scheduler {
     let mut flags = 0;
-    if matches!(spec.scheduler.name, SchedulerName::Sh | SchedulerName::Mh) {
-        for flag in &spec.scheduler.flags {
-            flags |= match flag {
-                SchedulerFlag::Port => Scheduler::PORT,
-                SchedulerFlag::Fallback => Scheduler::FALLBACK,
-            };
+    if matches!(wanted.name, SchedulerName::Sh | SchedulerName::Mh) {
+        // `mh` without fallback refuses the connections that hash to a draining server (kubernetes#138688).
+        if wanted.falls_back() {
+            flags |= Scheduler::FALLBACK;
+        }
+        if wanted.hashes_port() {
+            flags |= Scheduler::PORT;
         }
     }
-    if spec.scheduler.name == SchedulerName::Mh {
-        // Without it `mh` refuses the connections that hash to a draining server (kubernetes#138688).
-        flags |= Scheduler::FALLBACK;
-    }
     Scheduler {
-        name: name.to_owned(),
+        name: wanted.name.as_str().to_owned(),
         flags,
-    }
-}
-
-/// The kernel's name of a scheduler, which is that of its module too: `ip_vs_<name>`.
-#[must_use]
-pub fn scheduler_name(name: SchedulerName) -> &'static str {
-    match name {
-        SchedulerName::Rr => "rr",
-        SchedulerName::Wrr => "wrr",
-        SchedulerName::Lc => "lc",
-        SchedulerName::Wlc => "wlc",
-        SchedulerName::Lblc => "lblc",
-        SchedulerName::Lblcr => "lblcr",
-        SchedulerName::Dh => "dh",
-        SchedulerName::Sh => "sh",
-        SchedulerName::Sed => "sed",
-        SchedulerName::Nq => "nq",
-        SchedulerName::Fo => "fo",
-        SchedulerName::Ovf => "ovf",
-        SchedulerName::Mh => "mh",
-        SchedulerName::Twos => "twos",
     }
 }
 
@@ -161,7 +130,6 @@ pub fn scheduler_name(name: SchedulerName) -> &'static str {
 mod tests {
     use super::*;
     use crate::endpoints::tests::{ready, slice};
-    use crd::Protocol;
     use proptest::prelude::*;
 
     fn spec(yaml: &str) -> PortableLoadBalancerSpec {
@@ -172,11 +140,12 @@ mod tests {
         spec("{backends: {service: {name: web}}, ports: [{name: http, port: 80, targetPort: http}]}")
     }
 
-    fn read(spec: &PortableLoadBalancerSpec, slices: &[EndpointSlice]) -> Result<Desired, Error> {
+    fn read(spec: &PortableLoadBalancerSpec, slices: &[EndpointSlice]) -> Desired {
+        let slices: Vec<_> = slices.iter().cloned().map(Arc::new).collect();
         desired(&Inputs {
             spec,
             service_ports: None,
-            slices,
+            slices: &slices,
             trust: &Trust::Pods("shop".into()),
             families: &BTreeSet::from([Family::V4]),
         })
@@ -184,7 +153,7 @@ mod tests {
 
     #[test]
     fn every_listener_is_a_marked_service_with_its_ready_servers() {
-        let found = read(&http(), &[slice("IPv4", 8080, ready(&["10.0.0.1", "10.0.0.2"]))]).expect("valid");
+        let found = read(&http(), &[slice("IPv4", 8080, ready(&["10.0.0.1", "10.0.0.2"]))]);
         let text = found.table.to_string();
         assert_eq!(
             text,
@@ -198,27 +167,25 @@ mod tests {
         let found = desired(&Inputs {
             spec: &http(),
             service_ports: Some(&ports),
-            slices: &[slice("IPv4", 8080, ready(&["10.0.0.1"]))],
+            slices: &[Arc::new(slice("IPv4", 8080, ready(&["10.0.0.1"])))],
             trust: &Trust::All,
             families: &BTreeSet::from([Family::V4]),
-        })
-        .expect("valid");
+        });
         assert_eq!((found.unresolved.len(), found.table.server_count()), (1, 0));
         assert_eq!(found.table.services.len(), 1);
     }
 
     #[test]
-    fn impossible_ports_are_refused() {
+    fn impossible_ports_and_the_agents_own_are_left_out() {
         for port in [0, -1, 65536, 9913] {
             let mut spec = http();
             spec.ports[0].port = port;
-            assert_eq!(read(&spec, &[]), Err(Error::Port(0, port)));
+            assert!(read(&spec, &[]).table.services.is_empty(), "{port}");
         }
         let mut spec = http();
-        spec.ports.push(spec.ports[0].clone());
-        assert_eq!(read(&spec, &[]), Err(Error::Twice(1)));
-        spec.ports[1].protocol = Protocol::UDP;
-        assert!(read(&spec, &[]).is_ok());
+        spec.ports[0].port = 9913;
+        spec.ports[0].protocol = Protocol::UDP;
+        assert_eq!(read(&spec, &[]).table.services.len(), 1);
     }
 
     #[test]
@@ -227,7 +194,7 @@ mod tests {
         for (name, flags) in [("mh", Scheduler::FALLBACK), ("rr", 0), ("sh", 0)] {
             spec.scheduler = serde_yaml::from_str(&format!("name: {name}")).expect("a scheduler");
             assert_eq!(
-                scheduler(&spec),
+                scheduler(&spec.scheduler),
                 Scheduler {
                     name: name.into(),
                     flags
@@ -235,9 +202,12 @@ mod tests {
             );
         }
         spec.scheduler = serde_yaml::from_str("{name: mh, flags: [Port]}").expect("a scheduler");
-        assert_eq!(scheduler(&spec).flags, Scheduler::FALLBACK | Scheduler::PORT);
+        assert_eq!(
+            scheduler(&spec.scheduler).flags,
+            Scheduler::FALLBACK | Scheduler::PORT
+        );
         spec.scheduler.name = SchedulerName::Wlc;
-        assert_eq!(scheduler(&spec).flags, 0);
+        assert_eq!(scheduler(&spec.scheduler).flags, 0);
     }
 
     proptest! {

@@ -3,12 +3,26 @@
 //! Facts (the object, its Service, its slices) come into one loop, and only that loop touches the kernel:
 //! [`desired`] says what the kernel should hold, [`plan`] what to change, [`dataplane`] does it and reads back.
 
+pub mod agent;
+pub mod cli;
 pub mod converge;
 pub mod dataplane;
 pub mod desired;
 pub mod drain;
 pub mod endpoints;
+pub mod facts;
+pub mod file;
+pub mod finding;
+pub mod follow;
+pub mod http;
 pub mod iptables;
 pub mod kernel;
+pub mod link;
+pub mod metrics;
 pub mod plan;
+pub mod prepare;
+pub mod report;
+pub mod serve;
+pub mod status;
+pub mod sysctl;
 pub mod table;

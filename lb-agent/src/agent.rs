@@ -1,0 +1,377 @@
+//! The agent's one loop: facts come in, and only it touches the kernel.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crd::{AgentRole, AgentStatus};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::converge::{Converged, Converger};
+use crate::dataplane::{Dataplane, Depth, Error, Observed};
+use crate::endpoints::Trust;
+use crate::facts::{Fact, Facts, Wanted};
+use crate::finding::{Finding, Severity};
+use crate::http::{Readiness, Refresh};
+use crate::metrics::Metrics;
+use crate::report::{Identity, Situation, Trouble, agent_status};
+use crate::sysctl::Sysctls;
+use crate::table::Family;
+use crate::{link, prepare};
+
+/// Changes that come together are done together.
+const COALESCE: Duration = Duration::from_millis(20);
+/// How often everything is read back.
+const RESYNC: Duration = Duration::from_secs(60);
+/// How often draining connections are counted.
+const DRAIN_POLL: Duration = Duration::from_secs(1);
+/// The longest pause after failures in a row: a missing module may be loaded any time.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// The least time between two wake-ups is far below what the liveness probe allows.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+/// So long clients may still be sent here after readiness is withdrawn.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// What the agent is told at start.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Who it is.
+    pub identity: Identity,
+    /// The families that it serves.
+    pub families: BTreeSet<Family>,
+    /// Whose addresses it takes.
+    pub trust: Trust,
+    /// What it does when told to stop.
+    pub farewell: Farewell,
+}
+
+/// What to do when told to stop. The table stays in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Farewell {
+    /// Go at once: the kernel goes on alone.
+    AtOnce,
+    /// The pod is going: serve on until nobody is connected, for at most so long, or the object's drain timeout.
+    Linger(Option<Duration>),
+}
+
+/// The ends of the channels that the agent speaks through.
+pub struct Outlets {
+    /// Its entry in the object's status.
+    pub status: watch::Sender<AgentStatus>,
+    /// Whether it attracts traffic.
+    pub readiness: watch::Sender<Readiness>,
+    /// When it last was awake.
+    pub heartbeat: watch::Sender<Instant>,
+    /// What it measures.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The agent.
+pub struct Agent {
+    settings: Settings,
+    outlets: Outlets,
+    facts: Facts,
+    /// Absent while it is at work, or after a panic in it.
+    converger: Option<Converger>,
+    observed: Option<Arc<Observed>>,
+    /// Some good table is in the kernel: this attracts traffic. The generation is only told.
+    has_table: bool,
+    programmed: Option<i64>,
+    trouble: Option<Trouble>,
+    findings: Vec<Finding>,
+    mtu: Option<u32>,
+    failures: u32,
+    is_draining: bool,
+    leaving: Option<Instant>,
+}
+
+/// Why the loop woke up.
+enum Wake {
+    Facts,
+    Time,
+    Refresh(Refresh),
+    Stop,
+}
+
+impl Agent {
+    /// An agent that knows nothing yet.
+    #[must_use]
+    pub fn new(settings: Settings, outlets: Outlets) -> Self {
+        Self {
+            settings,
+            outlets,
+            facts: Facts::default(),
+            converger: None,
+            observed: None,
+            has_table: false,
+            programmed: None,
+            trouble: None,
+            findings: Vec::new(),
+            mtu: None,
+            failures: 0,
+            is_draining: false,
+            leaving: None,
+        }
+    }
+
+    /// Serves until told to stop. It never clears the table.
+    pub async fn run(
+        mut self,
+        mut facts: mpsc::Receiver<Fact>,
+        mut refreshes: mpsc::Receiver<Refresh>,
+        stop: CancellationToken,
+    ) {
+        let mut resync = Instant::now();
+        loop {
+            self.outlets.heartbeat.send_replace(Instant::now());
+            let depth = if resync <= Instant::now() {
+                Depth::All
+            } else {
+                Depth::Servers
+            };
+            if depth == Depth::All {
+                resync = Instant::now() + RESYNC;
+                self.look_around().await;
+            }
+            self.converge(depth).await;
+            self.tell();
+            if self.may_leave() {
+                info!("leaving; the table stays");
+                return;
+            }
+            loop {
+                let wake_up = self.next_wake_up(resync);
+                let wake = tokio::select! {
+                    Some(fact) = facts.recv() => {
+                        self.take(fact, &mut facts).await;
+                        Wake::Facts
+                    }
+                    Some(done) = refreshes.recv() => Wake::Refresh(done),
+                    () = stop.cancelled(), if self.leaving.is_none() => Wake::Stop,
+                    () = sleep_until(wake_up) => Wake::Time,
+                };
+                match wake {
+                    Wake::Refresh(done) => {
+                        self.refresh().await;
+                        let _ = done.send(());
+                    }
+                    Wake::Stop => {
+                        info!("told to stop");
+                        self.leaving = Some(Instant::now());
+                        break;
+                    }
+                    Wake::Facts | Wake::Time => break,
+                }
+            }
+        }
+    }
+
+    /// Takes a fact, and those that come right after it.
+    async fn take(&mut self, first: Fact, facts: &mut mpsc::Receiver<Fact>) {
+        self.facts.take(first, &self.settings.trust);
+        let end = Instant::now() + COALESCE;
+        while let Ok(Some(fact)) = timeout_at(end, facts.recv()).await {
+            self.facts.take(fact, &self.settings.trust);
+        }
+    }
+
+    fn next_wake_up(&self, resync: Instant) -> Instant {
+        let now = Instant::now();
+        let mut wake_up = resync.min(now + HEARTBEAT);
+        if self.is_draining || self.leaving.is_some() {
+            wake_up = wake_up.min(now + DRAIN_POLL);
+        }
+        if self.failures > 0 {
+            let pause = Duration::from_secs(1 << (self.failures - 1).min(4)).min(PATIENCE);
+            wake_up = wake_up.min(now + pause);
+        }
+        wake_up
+    }
+
+    /// Looks at what is around the table: sysctls, the interface.
+    async fn look_around(&mut self) {
+        self.findings = prepare::read(prepare::FINDINGS.as_ref());
+        self.findings
+            .extend(Sysctls::default().set(&self.settings.families));
+        self.findings.sort();
+        match link::mtu().await {
+            Ok(mtu) => self.mtu = mtu,
+            Err(error) => warn!(error = &error as &dyn std::error::Error, "MTU not known"),
+        }
+    }
+
+    /// Brings the kernel to what is wanted; before that is known, only looks at what is there.
+    async fn converge(&mut self, depth: Depth) {
+        let Some(wanted) = self.wanted() else {
+            let result = self.with_kernel(move |kernel| kernel.observe(depth)).await;
+            self.learn(result.map(|observed| Converged {
+                observed,
+                steps: 0,
+                drift: 0,
+                is_draining: false,
+            }));
+            return;
+        };
+        let (table, timeout) = (wanted.desired.table, wanted.drain_timeout);
+        let depth = if self.failures > 0 { Depth::All } else { depth };
+        let result = self
+            .with_kernel(move |kernel| kernel.converge(&table, timeout, depth))
+            .await;
+        let is_done = result.is_ok();
+        self.learn(result);
+        if is_done {
+            self.has_table = true;
+            if self.programmed != Some(wanted.generation) {
+                info!(generation = wanted.generation, "programmed");
+                self.programmed = Some(wanted.generation);
+            }
+            if let Some(changed) = self.facts.take_changed() {
+                self.outlets.metrics.programmed_in(changed.elapsed());
+            }
+        }
+    }
+
+    fn wanted(&self) -> Option<Wanted> {
+        self.facts.wanted(&self.settings.families)
+    }
+
+    /// Runs a job on the kernel, off the loop's thread. After a panic the next job starts from what is in the kernel.
+    async fn with_kernel<T, F>(&mut self, job: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Converger) -> Result<T, Error> + Send + 'static,
+    {
+        let fresh = || Converger::new(Dataplane::new(&self.settings.families));
+        let mut converger = self.converger.take().unwrap_or_else(fresh);
+        let work = tokio::task::spawn_blocking(move || {
+            let result = job(&mut converger);
+            (converger, result)
+        });
+        match work.await {
+            Ok((converger, result)) => {
+                self.converger = Some(converger);
+                result
+            }
+            Err(error) => Err(Error::Panicked(error)),
+        }
+    }
+
+    fn learn(&mut self, result: Result<Converged, Error>) {
+        match result {
+            Ok(converged) => {
+                self.failures = 0;
+                self.trouble = None;
+                self.is_draining = converged.is_draining;
+                self.outlets.metrics.steps.inc_by(converged.steps as u64);
+                self.outlets.metrics.drift.inc_by(converged.drift as u64);
+                // A table found at start was good when it was made.
+                self.has_table |= is_complete(&converged.observed);
+                self.observed = Some(Arc::new(converged.observed));
+            }
+            Err(error) => {
+                self.failures = self.failures.saturating_add(1);
+                let trouble = Trouble::from(&error);
+                self.outlets.metrics.failed(trouble.reason);
+                if self.trouble.as_ref() != Some(&trouble) {
+                    error!(
+                        error = &error as &dyn std::error::Error,
+                        "the kernel is not as wanted; trying again"
+                    );
+                }
+                self.trouble = Some(trouble);
+            }
+        }
+    }
+
+    /// Reads the counters anew, for the metrics.
+    async fn refresh(&mut self) {
+        let result = self
+            .with_kernel(|kernel| Ok((kernel.observe(Depth::Servers)?, kernel.info()?)))
+            .await;
+        if let Ok((observed, info)) = result {
+            self.outlets
+                .metrics
+                .observed(Arc::new(observed), Some(info.connection_table_size));
+        }
+    }
+
+    /// Tells status, readiness and metrics.
+    fn tell(&self) {
+        let readiness = self.readiness();
+        let metrics = &self.outlets.metrics;
+        metrics.ready.set(i64::from(readiness.is_ok()));
+        metrics.generation.set(self.programmed.unwrap_or_default());
+        metrics
+            .findings
+            .set(i64::try_from(self.findings.len()).unwrap_or(i64::MAX));
+        if let Some(observed) = &self.observed {
+            metrics.observed(observed.clone(), None);
+        }
+        let wanted = self.wanted();
+        let status = agent_status(&Situation {
+            identity: self.settings.identity.clone(),
+            mtu: self.mtu,
+            wanted: wanted.as_ref(),
+            refusal: self.facts.refusal(),
+            programmed: self.programmed,
+            observed: self.observed.as_deref(),
+            findings: &self.findings,
+            trouble: self.trouble.as_ref(),
+            role: readiness.is_ok().then_some(AgentRole::Active),
+        });
+        self.outlets.status.send_if_modified(|old| {
+            let is_new = *old != status;
+            *old = status;
+            is_new
+        });
+        self.outlets.readiness.send_if_modified(|old| {
+            let is_new = *old != readiness;
+            if is_new {
+                info!(?readiness, "readiness changed");
+            }
+            *old = readiness;
+            is_new
+        });
+    }
+
+    fn readiness(&self) -> Readiness {
+        let blocking = self
+            .findings
+            .iter()
+            .find(|finding| finding.severity == Severity::Blocking);
+        match (&self.trouble, blocking) {
+            _ if self.leaving.is_some() => Err("leaving".to_owned()),
+            (Some(trouble), _) if !self.has_table => Err(format!("{}: {}", trouble.reason, trouble.message)),
+            (_, Some(finding)) => Err(format!("{}: {finding}", finding.reason())),
+            _ if !self.has_table => Err("no table yet".to_owned()),
+            _ => Ok(()),
+        }
+    }
+
+    fn may_leave(&self) -> bool {
+        let Some(since) = self.leaving else { return false };
+        let Farewell::Linger(limit) = self.settings.farewell else {
+            return true;
+        };
+        let drain = self.wanted().map(|wanted| wanted.drain_timeout);
+        let limit = limit.or(drain).unwrap_or_default().max(LINGER);
+        let waited = since.elapsed();
+        let active: u32 = self
+            .observed
+            .iter()
+            .flat_map(|it| it.servers.values())
+            .map(|it| it.active_connections)
+            .sum();
+        waited >= limit || waited >= LINGER && active == 0
+    }
+}
+
+/// Whether a table that was found serves something.
+fn is_complete(observed: &Observed) -> bool {
+    let marked = observed.table.marked.values().flatten();
+    let mut services = marked.filter_map(|listener| observed.table.services.get(listener));
+    services.any(|service| !service.servers.is_empty())
+}

@@ -1,0 +1,164 @@
+//! The command line, and the parts of it that need no loop.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use tracing::warn;
+
+use crate::converge::Converger;
+use crate::dataplane::{Dataplane, Depth};
+use crate::endpoints::Trust;
+use crate::facts::Facts;
+use crate::plan::plan;
+use crate::table::{Family, Table};
+use crate::{dataplane, file, link, prepare};
+
+/// The balancer in the pod: turns one `PortableLoadBalancer` into IPVS and iptables.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the agent can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make this network namespace fit for IPVS: modules, sysctls, packet steering. Needs all privileges, never fails.
+    Prepare(PrepareArgs),
+    /// Follow the object and serve it.
+    Serve(ServeArgs),
+    /// Print the steps that `serve --file` would do now, and change nothing.
+    Plan(PlanArgs),
+    /// Remove all that is the agent's from this network namespace: services, servers and rules.
+    Clear,
+}
+
+/// Arguments of `prepare`.
+#[derive(Debug, Args)]
+pub struct PrepareArgs {
+    /// Where the findings are left.
+    #[arg(long, default_value = prepare::FINDINGS)]
+    pub findings: PathBuf,
+    /// The pod's addresses; without them those of this machine.
+    #[arg(long, env = "POD_IPS", value_delimiter = ',')]
+    pub pod_ips: Vec<String>,
+}
+
+/// Arguments of `serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Serve the object in this file, without Kubernetes. The file is followed.
+    #[arg(long)]
+    pub file: Option<PathBuf>,
+    /// Namespace of the object.
+    #[arg(long, env = "PLB_NAMESPACE", default_value = "default")]
+    pub namespace: String,
+    /// Name of the object.
+    #[arg(long, env = "PLB_NAME", required_unless_present = "file")]
+    pub name: Option<String>,
+    /// UID of the object; another of the same name is not served.
+    #[arg(long, env = "PLB_UID", default_value = "")]
+    pub uid: String,
+    /// Name of the agent's pod.
+    #[arg(long, env = "POD_NAME", default_value = "lb-agent")]
+    pub pod: String,
+    /// The pod's addresses; without them those of this machine.
+    #[arg(long, env = "POD_IPS", value_delimiter = ',')]
+    pub pod_ips: Vec<String>,
+    /// Name of the agent's node.
+    #[arg(long, env = "NODE_NAME")]
+    pub node: Option<String>,
+    /// Seconds to serve on after SIGTERM while clients are connected; without it the object's drain timeout.
+    #[arg(long, env = "PLB_TERMINATION_GRACE_SECONDS")]
+    pub termination_grace_seconds: Option<u64>,
+    /// Port of /healthz, /readyz and /metrics.
+    #[arg(long, env = "PLB_ADMIN_PORT", default_value_t = crd::names::ADMIN_PORT)]
+    pub admin_port: u16,
+}
+
+/// Arguments of `plan`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// The file.
+    #[arg(long)]
+    pub file: PathBuf,
+}
+
+/// Prepares and leaves the findings.
+pub async fn run_prepare(arguments: PrepareArgs) {
+    let families = families(&arguments.pod_ips).await;
+    let findings = prepare::prepare(&families);
+    if let Err(error) = prepare::write(&findings, &arguments.findings) {
+        warn!(error = &error as &dyn std::error::Error, "findings not written");
+    }
+}
+
+/// Prints the steps from what the kernel holds to what the file wants.
+pub async fn run_plan(arguments: PlanArgs) -> anyhow::Result<()> {
+    let families = families(&[]).await;
+    let wanted = wanted_of(&arguments.file, &families)?;
+    let current = match Dataplane::new(&families).read(Depth::All) {
+        Ok(observed) => observed.table,
+        Err(error) => {
+            warn!(
+                error = &error as &dyn std::error::Error,
+                "the kernel can't be read; planning from nothing"
+            );
+            Table::default()
+        }
+    };
+    for step in plan(&current, &wanted) {
+        println!("{step}");
+    }
+    Ok(())
+}
+
+fn wanted_of(path: &Path, families: &BTreeSet<Family>) -> anyhow::Result<Table> {
+    let mut facts = Facts::default();
+    for fact in file::read(path)? {
+        facts.take(fact, &Trust::All);
+    }
+    if let Some(refusal) = facts.refusal() {
+        anyhow::bail!("the object is not valid: {}", refusal.message);
+    }
+    let wanted = facts
+        .wanted(families)
+        .context("the file does not tell all that is needed")?;
+    for error in &wanted.desired.unresolved {
+        warn!(error = error as &dyn std::error::Error, "a port leads nowhere");
+    }
+    Ok(wanted.desired.table)
+}
+
+/// Removes all that is ours; what is not there needs no removal.
+pub fn run_clear() -> anyhow::Result<()> {
+    for family in [Family::V4, Family::V6] {
+        dataplane::remove_rules(family)?;
+    }
+    let mut converger = Converger::new(Dataplane::new(&BTreeSet::new()));
+    converger.converge(&Table::default(), std::time::Duration::ZERO, Depth::All)?;
+    Ok(())
+}
+
+/// The families of the pod's addresses, or of this machine's.
+pub async fn families(pod_ips: &[String]) -> BTreeSet<Family> {
+    let addresses = pod_ips
+        .iter()
+        .filter_map(|address| address.trim().parse::<IpAddr>().ok());
+    let families: BTreeSet<Family> = addresses.map(Family::of).collect();
+    if !families.is_empty() {
+        return families;
+    }
+    link::families().await.unwrap_or_else(|error| {
+        warn!(
+            error = &error as &dyn std::error::Error,
+            "addresses not known; serving IPv4 only"
+        );
+        BTreeSet::from([Family::V4])
+    })
+}

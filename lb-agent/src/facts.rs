@@ -1,0 +1,217 @@
+//! What is known: the object, its Service and its slices. Pure; whoever watches them sends [`Fact`]s.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crd::{PortableLoadBalancer, PortableLoadBalancerSpec};
+use k8s_openapi::api::core::v1::ServicePort;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+
+use crate::desired::{Desired, Inputs, desired};
+use crate::endpoints::Trust;
+use crate::table::Family;
+
+/// Something that was learnt.
+#[derive(Clone, Debug)]
+pub enum Fact {
+    /// The object as it is now.
+    Balancer(Box<PortableLoadBalancer>),
+    /// The object can't be understood, for example because it is of a newer version.
+    Unreadable {
+        /// Its generation.
+        generation: Option<i64>,
+        /// Why.
+        message: String,
+    },
+    /// The Service of this name: its ports, or `None` if there is no such Service.
+    Service(String, Option<Vec<ServicePort>>),
+    /// All slices of the Service of this name, and when they were learnt.
+    Slices(String, Vec<Arc<EndpointSlice>>, Instant),
+}
+
+/// Why the newest object is not served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The object's generation.
+    pub generation: Option<i64>,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+#[derive(Clone, Debug)]
+struct Balancer {
+    spec: PortableLoadBalancerSpec,
+    generation: i64,
+    trust: Trust,
+}
+
+/// All that is known.
+#[derive(Debug, Default)]
+pub struct Facts {
+    balancer: Option<Balancer>,
+    refusal: Option<Refusal>,
+    service: Option<(String, Option<Vec<ServicePort>>)>,
+    slices: Option<(String, Vec<Arc<EndpointSlice>>)>,
+    /// When the oldest change of slices came that is not in the kernel yet.
+    changed: Option<Instant>,
+}
+
+/// What is wanted of the kernel.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// The table.
+    pub desired: Desired,
+    /// The object's generation.
+    pub generation: i64,
+    /// How long servers may drain.
+    pub drain_timeout: Duration,
+}
+
+impl Facts {
+    /// Takes a fact in. An object that is wrong does not displace the one that is served.
+    pub fn take(&mut self, fact: Fact, trust: &Trust) {
+        match fact {
+            Fact::Balancer(object) => self.take_balancer(*object, trust.clone()),
+            Fact::Unreadable { generation, message } => self.refusal = Some(Refusal { generation, message }),
+            Fact::Service(name, ports) => self.service = Some((name, ports)),
+            Fact::Slices(name, slices, learnt) => {
+                self.slices = Some((name, slices));
+                self.changed.get_or_insert(learnt);
+            }
+        }
+    }
+
+    fn take_balancer(&mut self, object: PortableLoadBalancer, trust: Trust) {
+        let generation = object.metadata.generation;
+        let problems = crd::validate::validate(&object);
+        if problems.is_empty() {
+            self.refusal = None;
+            let generation = generation.unwrap_or_default();
+            self.balancer = Some(Balancer {
+                spec: object.spec,
+                generation,
+                trust,
+            });
+        } else {
+            let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            self.refusal = Some(Refusal {
+                generation,
+                message: problems.join("; "),
+            });
+        }
+    }
+
+    /// Why the newest object is not served, if so.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&Refusal> {
+        self.refusal.as_ref()
+    }
+
+    /// When the oldest change of slices came that is not in the kernel yet; from now on it is.
+    pub fn take_changed(&mut self) -> Option<Instant> {
+        self.changed.take()
+    }
+
+    /// What is wanted; `None` until all of it is known, so that nothing is removed for want of knowledge.
+    #[must_use]
+    pub fn wanted(&self, families: &BTreeSet<Family>) -> Option<Wanted> {
+        let balancer = self.balancer.as_ref()?;
+        let name = &balancer.spec.backends.service.as_ref()?.name;
+        let (_, ports) = self.service.as_ref().filter(|(known, _)| known == name)?;
+        let (_, slices) = self.slices.as_ref().filter(|(known, _)| known == name)?;
+        let desired = desired(&Inputs {
+            spec: &balancer.spec,
+            service_ports: ports.as_deref(),
+            slices,
+            trust: &balancer.trust,
+            families,
+        });
+        let seconds = u64::try_from(balancer.spec.drain_timeout_seconds).unwrap_or_default();
+        let drain_timeout = Duration::from_secs(seconds);
+        Some(Wanted {
+            desired,
+            generation: balancer.generation,
+            drain_timeout,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoints::tests::{ready, slice};
+
+    fn object(service: &str, port: i32) -> Fact {
+        let text = format!(
+            "{{apiVersion: portablelb.io/v1alpha1, kind: PortableLoadBalancer, metadata: {{name: web, generation: {port}}}, \
+             spec: {{backends: {{service: {{name: {service}}}}}, ports: [{{name: http, port: {port}, targetPort: http}}]}}}}"
+        );
+        Fact::Balancer(Box::new(serde_yaml::from_str(&text).expect("an object")))
+    }
+
+    fn slices(service: &str) -> Fact {
+        let slices = vec![Arc::new(slice("IPv4", 8080, ready(&["10.0.0.1"])))];
+        Fact::Slices(service.into(), slices, Instant::now())
+    }
+
+    struct Scene(Facts);
+
+    impl Scene {
+        fn new() -> Self {
+            Self(Facts::default())
+        }
+
+        fn take(&mut self, fact: Fact) -> Option<Wanted> {
+            self.0.take(fact, &Trust::Pods("shop".into()));
+            self.0.wanted(&BTreeSet::from([Family::V4]))
+        }
+    }
+
+    #[test]
+    fn nothing_is_wanted_until_all_is_known() {
+        let mut scene = Scene::new();
+        assert!(scene.take(slices("web")).is_none());
+        assert!(scene.take(Fact::Service("web".into(), None)).is_none());
+        let wanted = scene.take(object("web", 80)).expect("all is known");
+        assert_eq!((wanted.generation, wanted.desired.table.server_count()), (80, 1));
+    }
+
+    #[test]
+    fn what_is_known_of_another_service_is_not_used() {
+        let mut scene = Scene::new();
+        scene.take(object("web", 80));
+        scene.take(Fact::Service("web".into(), None));
+        assert!(scene.take(slices("old")).is_none());
+        assert!(scene.take(slices("web")).is_some());
+        assert!(scene.take(object("other", 80)).is_none());
+    }
+
+    #[test]
+    fn a_wrong_object_leaves_the_last_good_one_in_place() {
+        let mut scene = Scene::new();
+        scene.take(object("web", 80));
+        scene.take(Fact::Service("web".into(), None));
+        scene.take(slices("web"));
+        let wanted = scene.take(object("web", 70_000)).expect("the last good one");
+        assert_eq!(wanted.generation, 80);
+        assert_eq!(scene.0.refusal().expect("told").generation, Some(70_000));
+        let newer = Fact::Unreadable {
+            generation: Some(9),
+            message: "unknown variant".into(),
+        };
+        assert_eq!(scene.take(newer).expect("the last good one").generation, 80);
+        assert_eq!(scene.take(object("web", 81)).expect("the new one").generation, 81);
+        assert_eq!(scene.0.refusal(), None);
+    }
+
+    #[test]
+    fn latency_counts_from_the_oldest_change() {
+        let mut scene = Scene::new();
+        scene.take(slices("web"));
+        let first = scene.0.changed;
+        scene.take(slices("web"));
+        assert_eq!(scene.0.take_changed(), first);
+        assert_eq!(scene.0.take_changed(), None);
+    }
+}

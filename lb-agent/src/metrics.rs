@@ -1,0 +1,329 @@
+//! What `/metrics` tells. Labels come from the table and from fixed sets.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ipvs::DestinationEntry;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::dataplane::Observed;
+use crate::table::{Listener, Weight};
+
+/// Seconds from a change of slices to the kernel.
+const LATENCY: [f64; 12] = [0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 30.0];
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+/// All series, and the registry that prints them.
+pub struct Metrics {
+    registry: Registry,
+    /// What the kernel held when it was last read.
+    servers: Arc<Servers>,
+    /// Steps that were done.
+    pub steps: Counter,
+    /// Steps that mended what somebody else had changed.
+    pub drift: Counter,
+    /// 1 while traffic is attracted.
+    pub ready: Gauge,
+    /// The generation that the kernel holds.
+    pub generation: Gauge,
+    /// Findings of `prepare`.
+    pub findings: Gauge,
+    errors: Family<ReasonLabel, Counter>,
+    latency: Histogram,
+    last_latency: Gauge<f64, AtomicU64>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("portable_lb_agent"),
+            servers: Arc::default(),
+            steps: Counter::default(),
+            drift: Counter::default(),
+            ready: Gauge::default(),
+            generation: Gauge::default(),
+            findings: Gauge::default(),
+            errors: Family::default(),
+            latency: Histogram::new(LATENCY),
+            last_latency: Gauge::default(),
+        };
+        metrics.register();
+        metrics
+    }
+}
+
+impl Metrics {
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "Version of the agent", build);
+        registry.register("steps", "Changes made to the kernel", self.steps.clone());
+        let drift = "Changes made by others to the agent's table and mended";
+        registry.register("drift_steps", drift, self.drift.clone());
+        registry.register(
+            "converge_errors",
+            "Times the kernel could not be brought to the table",
+            self.errors.clone(),
+        );
+        registry.register("ready", "Whether traffic is attracted", self.ready.clone());
+        registry.register(
+            "programmed_generation",
+            "Generation that the kernel holds",
+            self.generation.clone(),
+        );
+        let findings = "Modules, sysctls and files that are not as they should be";
+        registry.register("findings", findings, self.findings.clone());
+        let (help, last) = (
+            "Time from a change of endpoints to the kernel",
+            "The newest of programming_latency",
+        );
+        registry.register_with_unit("programming_latency", help, Unit::Seconds, self.latency.clone());
+        registry.register_with_unit(
+            "last_programming_latency",
+            last,
+            Unit::Seconds,
+            self.last_latency.clone(),
+        );
+        registry.register_collector(Box::new(self.servers.clone()));
+        registry.register_collector(Box::new(Conntrack));
+    }
+
+    /// A change of endpoints took this long to the kernel.
+    pub fn programmed_in(&self, latency: Duration) {
+        self.latency.observe(latency.as_secs_f64());
+        self.last_latency.set(latency.as_secs_f64());
+    }
+
+    /// The kernel could not be brought to the table. The reason is one of a fixed set.
+    pub fn failed(&self, reason: &'static str) {
+        self.errors.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    /// What the kernel holds.
+    pub fn observed(&self, observed: Arc<Observed>, buckets: Option<u32>) {
+        let mut held = self.servers.0.lock().unwrap_or_else(PoisonError::into_inner);
+        held.observed = observed;
+        held.buckets = buckets.or(held.buckets);
+    }
+
+    /// The text that Prometheus reads.
+    pub fn encode(&self) -> Result<String, fmt::Error> {
+        let mut buffer = String::new();
+        text::encode(&mut buffer, &self.registry)?;
+        Ok(buffer)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    observed: Arc<Observed>,
+    buckets: Option<u32>,
+}
+
+/// Series that are read out of the kernel's table.
+#[derive(Debug, Default)]
+struct Servers(Mutex<Held>);
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ServerLabels {
+    listener: String,
+    family: String,
+    server: String,
+}
+
+impl ServerLabels {
+    fn of(listener: Listener, at: SocketAddr) -> Self {
+        Self {
+            listener: format!("{}/{}", listener.port, listener.protocol),
+            family: listener.family.to_string(),
+            server: at.to_string(),
+        }
+    }
+}
+
+/// A series a server: its name, its help, and how it is read.
+type Series<T> = (&'static str, &'static str, fn(&DestinationEntry) -> T);
+
+const COUNTERS: [Series<u64>; 5] = [
+    ("server_connections", "Connections given to the server", |it| {
+        it.counters.connections
+    }),
+    (
+        "server_received_packets",
+        "Packets from clients to the server",
+        |it| it.counters.incoming_packets,
+    ),
+    (
+        "server_sent_packets",
+        "Packets from the server to clients",
+        |it| it.counters.outgoing_packets,
+    ),
+    (
+        "server_received_bytes",
+        "Bytes from clients to the server",
+        |it| it.counters.incoming_bytes,
+    ),
+    ("server_sent_bytes", "Bytes from the server to clients", |it| {
+        it.counters.outgoing_bytes
+    }),
+];
+
+const GAUGES: [Series<i64>; 3] = [
+    ("server_active_connections", "Established connections", |it| {
+        i64::from(it.active_connections)
+    }),
+    (
+        "server_inactive_connections",
+        "Connections in other states, UDP included",
+        |it| i64::from(it.inactive_connections),
+    ),
+    ("server_weight", "Weight of the server; 0 drains", |it| {
+        i64::from(it.destination.weight)
+    }),
+];
+
+impl Collector for Servers {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, help, read) in COUNTERS {
+            let kind = ConstCounter::new(0_u64).metric_type();
+            let mut metric = encoder.encode_descriptor(name, help, None, kind)?;
+            for ((listener, at), entry) in &held.observed.servers {
+                let labels = ServerLabels::of(*listener, *at);
+                ConstCounter::new(read(entry)).encode(metric.encode_family(&labels)?)?;
+            }
+        }
+        for (name, help, read) in GAUGES {
+            let kind = ConstGauge::new(0_i64).metric_type();
+            let mut metric = encoder.encode_descriptor(name, help, None, kind)?;
+            for ((listener, at), entry) in &held.observed.servers {
+                let labels = ServerLabels::of(*listener, *at);
+                ConstGauge::new(read(entry)).encode(metric.encode_family(&labels)?)?;
+            }
+        }
+        let table = &held.observed.table;
+        let servers = table
+            .services
+            .values()
+            .flat_map(|service| service.servers.values());
+        let draining = servers.filter(|server| server.weight == Weight::DRAINING).count();
+        gauge(
+            &mut encoder,
+            "table_services",
+            "Services in the kernel",
+            table.services.len(),
+        )?;
+        gauge(
+            &mut encoder,
+            "table_servers",
+            "Servers in the kernel, draining ones included",
+            table.server_count(),
+        )?;
+        gauge(
+            &mut encoder,
+            "draining_servers",
+            "Servers of weight 0 in the kernel",
+            draining,
+        )?;
+        if let Some(buckets) = held.buckets {
+            let help =
+                "Buckets of the connection table of IPVS; up to Linux 6.12 all pods of a node share them";
+            gauge(&mut encoder, "ipvs_connection_table_size", help, buckets as usize)?;
+        }
+        Ok(())
+    }
+}
+
+/// How full the connection tracking of this namespace is.
+#[derive(Debug)]
+struct Conntrack;
+
+impl Collector for Conntrack {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let series = [
+            (
+                "conntrack_entries",
+                "Connections tracked in the agent's namespace",
+                "nf_conntrack_count",
+            ),
+            (
+                "conntrack_entries_limit",
+                "Most connections tracked in a namespace of the node",
+                "nf_conntrack_max",
+            ),
+        ];
+        for (name, help, file) in series {
+            let text = std::fs::read_to_string(format!("/proc/sys/net/netfilter/{file}")).ok();
+            if let Some(value) = text.and_then(|text| text.trim().parse().ok()) {
+                gauge(&mut encoder, name, help, value)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn gauge(encoder: &mut DescriptorEncoder, name: &str, help: &str, value: usize) -> fmt::Result {
+    let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+    gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crd::Protocol;
+    use ipvs::{Counters, Destination};
+
+    #[test]
+    fn each_server_has_its_series() {
+        let listener = Listener {
+            family: crate::table::Family::V4,
+            protocol: Protocol::TCP,
+            port: 80,
+        };
+        let at: SocketAddr = "10.0.0.1:8080".parse().expect("an address");
+        let entry = DestinationEntry {
+            destination: Destination::masquerade(at, 1),
+            active_connections: 3,
+            inactive_connections: 4,
+            persistent_connections: 0,
+            counters: Counters {
+                connections: 17,
+                ..Counters::default()
+            },
+        };
+        let observed = Observed {
+            servers: [((listener, at), entry)].into(),
+            ..Observed::default()
+        };
+        let metrics = Metrics::default();
+        metrics.observed(Arc::new(observed), Some(4096));
+        metrics.programmed_in(Duration::from_millis(15));
+        metrics.failed("ProgrammingFailed");
+        let text = metrics.encode().expect("can be written");
+        let labels = "{listener=\"80/TCP\",family=\"IPv4\",server=\"10.0.0.1:8080\"}";
+        for line in [
+            format!("portable_lb_agent_server_connections_total{labels} 17"),
+            format!("portable_lb_agent_server_active_connections{labels} 3"),
+            "portable_lb_agent_ipvs_connection_table_size 4096".to_owned(),
+            "portable_lb_agent_programming_latency_seconds_count 1".to_owned(),
+            "portable_lb_agent_converge_errors_total{reason=\"ProgrammingFailed\"} 1".to_owned(),
+            "portable_lb_agent_drift_steps_total 0".to_owned(),
+        ] {
+            assert!(text.lines().any(|it| it == line), "{line} in\n{text}");
+        }
+    }
+}

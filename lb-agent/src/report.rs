@@ -1,0 +1,398 @@
+//! What the agent says of itself in the object's status. Pure.
+
+use std::collections::BTreeSet;
+use std::error::Error as _;
+use std::fmt::Write as _;
+
+use crd::condition::reason;
+use crd::{AgentRole, AgentStatus, ServerCounts, ServerException, ServerState};
+
+use crate::dataplane::{Error, Observed};
+use crate::endpoints::State;
+use crate::facts::{Refusal, Wanted};
+use crate::finding::{Finding, Severity};
+use crate::table::Weight;
+
+/// The most exceptions in a status.
+const EXCEPTIONS: usize = 16;
+/// The longest message in a status.
+const MESSAGE: usize = 1024;
+
+/// Who the agent is.
+#[derive(Clone, Debug, Default)]
+pub struct Identity {
+    /// Its pod's name.
+    pub pod: String,
+    /// The node it runs on.
+    pub node: Option<String>,
+    /// Its first address.
+    pub pod_ip: Option<String>,
+}
+
+/// Why the kernel does not hold what it should.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// One word.
+    pub reason: &'static str,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+impl From<&Error> for Trouble {
+    fn from(error: &Error) -> Self {
+        let reason = match error {
+            Error::Open(ipvs::Error::FamilyMissing)
+            | Error::Step {
+                source: ipvs::Error::SchedulerUnavailable(_),
+                ..
+            } => reason::KERNEL_MODULE_MISSING,
+            Error::NoIptables { .. } => reason::IPTABLES_UNAVAILABLE,
+            _ => reason::PROGRAMMING_FAILED,
+        };
+        let mut message = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            let _ = write!(message, ": {cause}");
+            source = cause.source();
+        }
+        Self { reason, message }
+    }
+}
+
+/// All that a status is made of.
+#[derive(Clone, Debug, Default)]
+pub struct Situation<'a> {
+    /// Who the agent is.
+    pub identity: Identity,
+    /// MTU of its interface.
+    pub mtu: Option<u32>,
+    /// What is wanted.
+    pub wanted: Option<&'a Wanted>,
+    /// Why the newest object is not served.
+    pub refusal: Option<&'a Refusal>,
+    /// The generation that the kernel holds.
+    pub programmed: Option<i64>,
+    /// What the kernel holds.
+    pub observed: Option<&'a Observed>,
+    /// What is not as it should be.
+    pub findings: &'a [Finding],
+    /// Why the kernel does not hold what it should.
+    pub trouble: Option<&'a Trouble>,
+    /// Whether it attracts traffic.
+    pub role: Option<AgentRole>,
+}
+
+/// The agent's entry in the object's status.
+#[must_use]
+pub fn agent_status(situation: &Situation<'_>) -> AgentStatus {
+    let (reason, message) = explain(situation);
+    let programmed = situation.programmed.and(situation.observed);
+    AgentStatus {
+        name: situation.identity.pod.clone(),
+        node: situation.identity.node.clone(),
+        pod_ip: situation.identity.pod_ip.clone(),
+        role: situation.role,
+        observed_generation: situation.programmed,
+        table_hash: programmed.map(|observed| observed.table.serving().hash()),
+        mtu: situation.mtu.and_then(|mtu| i32::try_from(mtu).ok()),
+        servers: situation.wanted.map(|wanted| count(wanted, situation.observed)),
+        exceptions: situation
+            .wanted
+            .map(|wanted| exceptions(wanted, situation.observed))
+            .unwrap_or_default(),
+        reason: reason.map(str::to_owned),
+        message,
+    }
+}
+
+/// A reason only where nothing, or not this generation, is served; a message also where something could be better.
+fn explain(situation: &Situation<'_>) -> (Option<&'static str>, Option<String>) {
+    let findings = situation.findings;
+    let blocking = findings
+        .iter()
+        .find(|finding| finding.severity == Severity::Blocking);
+    let (reason, message) = match (situation.trouble, blocking, situation.refusal) {
+        (Some(trouble), None, _) => (Some(trouble.reason), trouble.message.clone()),
+        (Some(trouble), _, _) if trouble.reason == reason::KERNEL_MODULE_MISSING => {
+            (Some(trouble.reason), trouble.message.clone())
+        }
+        (_, Some(finding), _) => (Some(finding.reason()), finding.to_string()),
+        (None, None, Some(refusal)) => {
+            let message = format!("{}; the previous configuration keeps serving", refusal.message);
+            (Some(reason::INVALID_SPEC), message)
+        }
+        (None, None, None) => (
+            None,
+            findings.first().map(ToString::to_string).unwrap_or_default(),
+        ),
+    };
+    if message.is_empty() {
+        return (reason, None);
+    }
+    let node = situation.identity.node.as_deref().unwrap_or("this machine");
+    let message = match reason {
+        Some(reason::INVALID_SPEC) => message,
+        _ => format!("node {node}: {message}"),
+    };
+    (reason, Some(message.chars().take(MESSAGE).collect()))
+}
+
+fn count(wanted: &Wanted, observed: Option<&Observed>) -> ServerCounts {
+    let healthy = wanted.desired.table.server_count();
+    let not_ready = wanted
+        .desired
+        .unready
+        .values()
+        .filter(|state| **state == State::NotReady)
+        .count();
+    let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+    ServerCounts {
+        total: number(healthy + not_ready),
+        healthy: number(healthy),
+        draining: number(
+            observed
+                .map(|observed| draining(wanted, observed).count())
+                .unwrap_or_default(),
+        ),
+    }
+}
+
+type Key = (crate::table::Listener, std::net::SocketAddr);
+
+/// Servers that keep their connections on the way out. Those that are only not ready are counted as such.
+fn draining<'a>(wanted: &'a Wanted, observed: &'a Observed) -> impl Iterator<Item = (Key, &'static str)> {
+    let servers = observed.table.services.iter().flat_map(|(listener, service)| {
+        service
+            .servers
+            .iter()
+            .map(|(at, server)| ((*listener, *at), server))
+    });
+    let at_zero = servers.filter(|(_, server)| server.weight == Weight::DRAINING);
+    at_zero.filter_map(|(key, _)| match wanted.desired.unready.get(&key) {
+        Some(State::NotReady) => None,
+        Some(_) => Some((key, "Terminating")),
+        None => Some((key, "Removed")),
+    })
+}
+
+fn exceptions(wanted: &Wanted, observed: Option<&Observed>) -> Vec<ServerException> {
+    let exception = |(listener, at): Key, state, reason: &str| ServerException {
+        server: format!("{at}/{}", listener.protocol),
+        state,
+        reason: Some(reason.to_owned()),
+    };
+    let unready = wanted
+        .desired
+        .unready
+        .iter()
+        .filter(|(_, state)| **state == State::NotReady);
+    // A server may be behind several listeners, and is told once.
+    let mut exceptions: BTreeSet<ServerException> = unready
+        .map(|(key, _)| exception(*key, ServerState::Unhealthy, "NotReady"))
+        .collect();
+    for (key, reason) in observed
+        .into_iter()
+        .flat_map(|observed| draining(wanted, observed))
+    {
+        exceptions.insert(exception(key, ServerState::Draining, reason));
+    }
+    exceptions.into_iter().take(EXCEPTIONS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desired::Desired;
+    use crate::prepare::missing_module;
+    use crate::table::{Family, Listener, Scheduler, Server, Service, Table};
+    use crd::Protocol;
+    use std::collections::BTreeMap;
+    use std::net::SocketAddr;
+    use std::time::Duration;
+
+    fn http() -> Listener {
+        Listener {
+            family: Family::V4,
+            protocol: Protocol::TCP,
+            port: 80,
+        }
+    }
+
+    fn at(octet: u8) -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, octet], 8080))
+    }
+
+    fn table(servers: &[(u8, u32)]) -> Table {
+        let servers = servers
+            .iter()
+            .map(|(octet, weight)| (at(*octet), Server::nat(Weight(*weight))))
+            .collect();
+        let service = Service {
+            scheduler: Scheduler::plain("rr"),
+            servers,
+        };
+        Table {
+            services: BTreeMap::from([(http(), service)]),
+            marked: BTreeMap::from([(Family::V4, BTreeSet::from([http()]))]),
+        }
+    }
+
+    fn wanted(servers: &[(u8, u32)], unready: &[(u8, State)]) -> Wanted {
+        let unready = unready
+            .iter()
+            .map(|(octet, state)| ((http(), at(*octet)), *state))
+            .collect();
+        let desired = Desired {
+            table: table(servers),
+            unready,
+            unresolved: vec![],
+        };
+        Wanted {
+            desired,
+            generation: 2,
+            drain_timeout: Duration::ZERO,
+        }
+    }
+
+    fn identity() -> Identity {
+        Identity {
+            pod: "plb-web-1".into(),
+            node: Some("node1".into()),
+            pod_ip: None,
+        }
+    }
+
+    #[test]
+    fn servers_are_counted_by_what_they_do() {
+        let wanted = wanted(
+            &[(1, 1)],
+            &[
+                (2, State::NotReady),
+                (3, State::Terminating),
+                (5, State::NotReady),
+            ],
+        );
+        let observed = Observed {
+            table: table(&[(1, 1), (2, 0), (3, 0), (4, 0)]),
+            ..Observed::default()
+        };
+        let status = agent_status(&Situation {
+            identity: identity(),
+            wanted: Some(&wanted),
+            observed: Some(&observed),
+            programmed: Some(2),
+            ..Situation::default()
+        });
+        assert_eq!(
+            status.servers,
+            Some(ServerCounts {
+                total: 3,
+                healthy: 1,
+                draining: 2
+            })
+        );
+        let told: Vec<String> = status
+            .exceptions
+            .iter()
+            .map(|it| {
+                format!(
+                    "{} {:?} {}",
+                    it.server,
+                    it.state,
+                    it.reason.as_deref().unwrap_or_default()
+                )
+            })
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "10.0.0.2:8080/TCP Unhealthy NotReady",
+                "10.0.0.3:8080/TCP Draining Terminating",
+                "10.0.0.4:8080/TCP Draining Removed",
+                "10.0.0.5:8080/TCP Unhealthy NotReady",
+            ]
+        );
+        assert_eq!(
+            (status.observed_generation, status.reason, status.message),
+            (Some(2), None, None)
+        );
+        assert_eq!(status.table_hash, Some(table(&[(1, 1)]).hash()));
+    }
+
+    #[test]
+    fn a_missing_module_is_named_with_its_node_and_its_remedy() {
+        let error = Error::Open(ipvs::Error::FamilyMissing);
+        let findings = [missing_module("x")];
+        let trouble = Trouble::from(&error);
+        let status = agent_status(&Situation {
+            identity: identity(),
+            findings: &findings,
+            trouble: Some(&trouble),
+            ..Situation::default()
+        });
+        assert_eq!(status.reason.as_deref(), Some("KernelModuleMissing"));
+        let message = status.message.expect("told");
+        assert!(
+            message.starts_with("node node1: ") && message.contains("modprobe ip_vs"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn a_missing_scheduler_is_a_missing_module() {
+        let source = ipvs::Error::SchedulerUnavailable("twos".parse().expect("a name"));
+        let trouble = Trouble::from(&Error::Step {
+            step: "add service".into(),
+            source,
+        });
+        assert_eq!(trouble.reason, "KernelModuleMissing");
+        assert!(trouble.message.contains("ip_vs_twos"), "{}", trouble.message);
+    }
+
+    #[test]
+    fn a_refused_object_is_told_while_the_last_one_serves() {
+        let refusal = Refusal {
+            generation: Some(3),
+            message: "spec.ports: wrong".into(),
+        };
+        let status = agent_status(&Situation {
+            identity: identity(),
+            refusal: Some(&refusal),
+            programmed: Some(2),
+            ..Situation::default()
+        });
+        assert_eq!(status.reason.as_deref(), Some("InvalidSpec"));
+        assert_eq!(status.observed_generation, Some(2));
+    }
+
+    #[test]
+    fn what_only_degrades_has_a_message_and_no_reason() {
+        let finding = Finding {
+            severity: Severity::Degrading,
+            ..missing_module("x")
+        };
+        let status = agent_status(&Situation {
+            findings: &[finding],
+            ..Situation::default()
+        });
+        assert_eq!(status.reason, None);
+        assert!(status.message.is_some());
+    }
+
+    #[test]
+    fn lists_and_texts_are_bounded() {
+        let servers: Vec<(u8, State)> = (1..=40).map(|octet| (octet, State::NotReady)).collect();
+        let wanted = wanted(&[], &servers);
+        let trouble = Trouble {
+            reason: reason::PROGRAMMING_FAILED,
+            message: "x".repeat(5000),
+        };
+        let status = agent_status(&Situation {
+            wanted: Some(&wanted),
+            trouble: Some(&trouble),
+            ..Situation::default()
+        });
+        assert_eq!(status.exceptions.len(), EXCEPTIONS);
+        assert_eq!(status.message.map(|it| it.len()), Some(MESSAGE));
+    }
+}

@@ -1,0 +1,133 @@
+//! `serve`: puts the loop, its sources and its outlets together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use kube::Client;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::agent::{Agent, Farewell, Outlets, Settings};
+use crate::cli::{self, ServeArgs};
+use crate::endpoints::Trust;
+use crate::facts::Fact;
+use crate::follow::{Followed, Seen, follow};
+use crate::http::{self, Shared};
+use crate::metrics::Metrics;
+use crate::report::Identity;
+use crate::{file, prepare, status};
+
+/// Pause before the credentials are looked for again.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Serves until SIGTERM or SIGINT.
+pub async fn run(arguments: ServeArgs) -> anyhow::Result<()> {
+    let stop = stop_on_signals()?;
+    let settings = settings(&arguments).await;
+    if arguments.file.is_some() {
+        // No init container did it before. What it finds it logs.
+        let _ = prepare::prepare(&settings.families);
+    }
+    let (status, wanted_status) = watch::channel(crd::AgentStatus::default());
+    let (readiness, ready) = watch::channel(Err("no table yet".to_owned()));
+    let (heartbeat, beats) = watch::channel(Instant::now());
+    let (refresh, refreshes) = mpsc::channel(4);
+    let (facts, learnt) = mpsc::channel(64);
+    let metrics = Arc::new(Metrics::default());
+
+    let shared = Shared {
+        readiness: ready,
+        heartbeat: beats,
+        metrics: metrics.clone(),
+        refresh,
+    };
+    let listener = http::listen(arguments.admin_port)
+        .await
+        .context("could not listen on the admin port")?;
+    tokio::spawn(http::serve(listener, shared));
+    match arguments.file {
+        Some(path) => drop(tokio::spawn(file::follow(path, facts))),
+        None => drop(tokio::spawn(follow_kubernetes(
+            followed(&arguments),
+            facts,
+            wanted_status,
+        ))),
+    }
+    let outlets = Outlets {
+        status,
+        readiness,
+        heartbeat,
+        metrics,
+    };
+    Agent::new(settings, outlets).run(learnt, refreshes, stop).await;
+    Ok(())
+}
+
+async fn settings(arguments: &ServeArgs) -> Settings {
+    let (trust, farewell) = if arguments.file.is_some() {
+        (Trust::All, Farewell::AtOnce)
+    } else {
+        let grace = arguments.termination_grace_seconds.map(Duration::from_secs);
+        (Trust::Pods(arguments.namespace.clone()), Farewell::Linger(grace))
+    };
+    Settings {
+        identity: Identity {
+            pod: arguments.pod.clone(),
+            node: arguments.node.clone(),
+            pod_ip: arguments.pod_ips.first().map(|address| address.trim().to_owned()),
+        },
+        families: cli::families(&arguments.pod_ips).await,
+        trust,
+        farewell,
+    }
+}
+
+fn followed(arguments: &ServeArgs) -> Followed {
+    Followed {
+        namespace: arguments.namespace.clone(),
+        name: arguments.name.clone().unwrap_or_default(),
+        uid: arguments.uid.clone(),
+    }
+}
+
+/// Follows the object and writes its status. Without credentials it waits for some: what is in the kernel goes on.
+async fn follow_kubernetes(
+    followed: Followed,
+    facts: mpsc::Sender<Fact>,
+    wanted_status: watch::Receiver<crd::AgentStatus>,
+) {
+    let client = loop {
+        match Client::try_default().await {
+            Ok(client) => break client,
+            Err(error) => {
+                warn!(
+                    error = &error as &dyn std::error::Error,
+                    "no way to Kubernetes; trying again"
+                );
+                tokio::time::sleep(PATIENCE).await;
+            }
+        }
+    };
+    let (seen, last_seen) = watch::channel(Vec::new());
+    let writer = status::write(client.clone(), followed.clone(), wanted_status, last_seen);
+    tokio::join!(follow(client, followed, facts, Seen(seen)), writer);
+}
+
+fn stop_on_signals() -> anyhow::Result<CancellationToken> {
+    let mut terminate = signal(SignalKind::terminate()).context("could not listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("could not listen for SIGINT")?;
+    let stop = CancellationToken::new();
+    let token = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => info!("SIGTERM"),
+            _ = interrupt.recv() => info!("SIGINT"),
+        }
+        token.cancel();
+    });
+    Ok(stop)
+}
