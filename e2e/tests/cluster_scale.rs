@@ -46,7 +46,7 @@ fn the_table_follows_and_no_request_is_lost() -> Result<()> {
 /// Prints how long changes took from the `EndpointSlice` to the kernel, as the agent measured it.
 fn tell_latency(metrics: &str) -> Result<()> {
     let value = |suffix: &str| {
-        let name = format!("portable_lb_agent_programming_seconds_{suffix} ");
+        let name = format!("portable_lb_agent_programming_latency_seconds_{suffix} ");
         metrics
             .lines()
             .find_map(|line| line.strip_prefix(&name)?.trim().parse::<f64>().ok())
