@@ -1,11 +1,12 @@
 //! A Kubernetes API without nodes: etcd and kube-apiserver on the loopback, up in about three seconds.
 //!
 //! Enough for schemas, validation, rights and ownership. There are no controllers, so nothing is made of what is stored:
-//! no default ServiceAccounts, no pods of ReplicaSets, and no collected garbage.
+//! no default `ServiceAccount`, no pods of a `ReplicaSet`, and no collected garbage.
 //!
 //! No path ends this program and leaves the two running: they are killed when the thread that started them ends.
 
 mod access;
+mod chart;
 mod folder;
 mod processes;
 
@@ -18,6 +19,7 @@ use crate::tools::{self, Group};
 use processes::{Ports, Processes};
 
 pub use access::Output;
+pub use chart::{AGENTS, OPERATOR, RELEASE};
 
 /// A running API server.
 #[derive(Debug)]

@@ -39,7 +39,7 @@ impl ApiServer {
         Ok(Client::try_from(config)?)
     }
 
-    /// A client with a ServiceAccount's token.
+    /// A client with a `ServiceAccount`'s token.
     pub async fn client_with(&self, token: &str) -> Result<Client> {
         let mut config = self.config().await?;
         config.auth_info = kube::config::AuthInfo {

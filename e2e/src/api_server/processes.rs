@@ -14,7 +14,7 @@ use super::folder::DATA;
 use crate::tools::{self, Tool};
 
 /// How long an API server may take to start on a machine that does much else.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 /// How often it is asked meanwhile.
 const POLL: Duration = Duration::from_millis(100);
 
