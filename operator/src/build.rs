@@ -4,6 +4,7 @@ mod agent;
 mod budget;
 mod rbac;
 mod service;
+mod volumes;
 
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{Service, ServiceAccount};

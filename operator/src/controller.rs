@@ -134,16 +134,17 @@ impl Context {
 
 /// Ends `stop` when the process is asked to end.
 pub async fn stop_on_signal(stop: CancellationToken) {
-    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-        (Ok(mut terminate), Ok(mut interrupt)) => {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            stop.cancel();
-        }
-        _ => tracing::error!("no signal handlers: only SIGKILL ends this process"),
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::error!("no signal handlers: only SIGKILL ends this process");
+        return;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
     }
+    stop.cancel();
 }
 
 /// Reconciles all balancers of our class until told to stop.
@@ -180,7 +181,7 @@ pub async fn reconcile(lb: Arc<Guarded>, context: Arc<Context>) -> Result<Action
     };
     let began = Instant::now();
     context.metrics.reconciles.inc();
-    let action = bring_in_line(lb, &context).await;
+    let action = Box::pin(bring_in_line(lb, &context)).await;
     context.metrics.took(began.elapsed());
     action
 }
@@ -225,6 +226,10 @@ async fn tell_malformed(
     told.map(|()| Action::await_change()).map_err(Error::Report)
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the controller wants this signature"
+)]
 fn retry(_: Arc<Guarded>, error: &Error, context: Arc<Context>) -> Action {
     context.metrics.failed(error.step());
     Action::requeue(RETRY)

@@ -54,10 +54,8 @@ fn worth(was: Option<&Condition>, is: &Condition) -> Option<EventType> {
     }
     let was_good = was.is_some_and(is_good);
     match (is.type_.as_str(), is.reason.as_str()) {
-        // Says nothing that the others don't.
-        (condition::READY, _) => None,
-        // On the way after each edit.
-        (_, reason::PENDING) => None,
+        // The first says nothing that the others don't, the second is on the way after each edit.
+        (condition::READY, _) | (_, reason::PENDING) => None,
         (_, reason::ADDRESS_PENDING | reason::AGENTS_MISSING) if !was_good => None,
         (condition::ACCEPTED, reason::SCHEDULER_USES_ONE_SERVER) => Some(EventType::Warning),
         _ if !is_good(is) => Some(EventType::Warning),

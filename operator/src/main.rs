@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-/// Makes agents of PortableLoadBalancer objects and reports on them.
+/// Serves objects of the kind plb: makes agents of them and reports on them.
 #[derive(Parser)]
 #[command(version)]
 struct Args {
-    /// How log lines look; what is logged is told by RUST_LOG.
+    /// How log lines look; what is logged is told by `RUST_LOG`.
     #[arg(
         long,
         env = "PLB_LOG_FORMAT",

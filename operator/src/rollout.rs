@@ -64,7 +64,7 @@ enum Next {
     Wait,
     /// Patch the image of this one.
     Patch(String),
-    /// Delete this one; the ReplicaSet makes it anew.
+    /// Delete this one; the `ReplicaSet` makes it anew.
     Replace(String),
 }
 

@@ -3,7 +3,9 @@
 pub mod addresses;
 mod backends;
 pub mod malformed;
+mod memory;
 pub mod network;
+mod patch;
 pub mod pods;
 mod refs;
 mod summary;
@@ -13,21 +15,16 @@ use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Patch, PatchParams};
-use kube::{Api, Client, Resource, ResourceExt};
-use serde::Serialize;
-use serde_json::json;
-use std::collections::{BTreeSet, HashMap};
-use std::sync::{Mutex, PoisonError};
+use kube::Resource;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::controller::Context;
 use crate::gather::Observed;
 use crate::{apply, events};
 use crd::condition::{self, reason};
-use crd::{
-    AgentStatus, PortableLoadBalancer, PortableLoadBalancerStatus, SchedulerName, names, shorten, validate,
-};
+use crd::{AgentStatus, PortableLoadBalancer, PortableLoadBalancerStatus, SchedulerName, shorten, validate};
+pub(crate) use memory::Memory;
 use pods::Agent;
 use truth::{Finding, View};
 
@@ -60,54 +57,6 @@ pub struct Facts<'a> {
     pub refused: Option<&'a apply::Error>,
 }
 
-/// What the operator itself wrote last, by balancer: its stores may not show it yet.
-#[derive(Default)]
-pub struct Memory(Mutex<HashMap<(String, String), Remembered>>);
-
-#[derive(Clone, Default)]
-struct Remembered {
-    uid: String,
-    conditions: Option<Vec<Condition>>,
-    /// Since when the agents' tables differ.
-    differ_since: Option<Instant>,
-}
-
-impl Memory {
-    fn recall(&self, lb: &PortableLoadBalancer) -> Remembered {
-        let uid = lb.uid().unwrap_or_default();
-        let known = self
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&key(lb))
-            .cloned();
-        // One of the same name that is gone has nothing to say.
-        known
-            .filter(|known| known.uid == uid)
-            .unwrap_or_else(|| Remembered {
-                uid,
-                ..Remembered::default()
-            })
-    }
-
-    fn keep(&self, lb: &PortableLoadBalancer, remembered: Remembered) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(key(lb), remembered);
-    }
-
-    /// Drops what is known of a balancer that is gone.
-    pub(crate) fn forget(&self, namespace: &str, name: &str) {
-        let key = (namespace.to_owned(), name.to_owned());
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
-    }
-}
-
-fn key(lb: &PortableLoadBalancer) -> (String, String) {
-    (lb.namespace().unwrap_or_default(), lb.name_any())
-}
-
 /// Whether the spec can be served; with a warning where it can, but hardly should.
 pub(crate) fn accept(lb: &PortableLoadBalancer) -> Result<Option<Finding>, Finding> {
     let problems: Vec<String> = validate::validate(lb).iter().map(ToString::to_string).collect();
@@ -137,7 +86,9 @@ pub(crate) async fn report(context: &Context, facts: &Facts<'_>) -> Result<Optio
     let settled = differ.is_some_and(|since| since.elapsed() >= SETTLE);
     let status = status(facts, &before, settled);
     if own_part(&live) != own_part(&status) {
-        write(&context.client, lb, &status).await.map_err(Error::Write)?;
+        patch::status(&context.client, lb, &status)
+            .await
+            .map_err(Error::Write)?;
         events::publish(
             &context.recorder,
             &lb.object_ref(&()),
@@ -149,7 +100,7 @@ pub(crate) async fn report(context: &Context, facts: &Facts<'_>) -> Result<Optio
     remembered.conditions = Some(status.conditions);
     remembered.differ_since = differ;
     context.memory.keep(lb, remembered);
-    forget_vanished(context, facts).await?;
+    patch::forget_vanished(context, facts).await?;
     Ok(differ.filter(|_| !settled).map(|_| SETTLE))
 }
 
@@ -179,7 +130,7 @@ fn status(facts: &Facts<'_>, before: &[Condition], tables_differ: bool) -> Porta
     }
     let found = addresses.unwrap_or_default();
     let serving = agents.iter().filter(|agent| agent.programmed);
-    let summary = summary::summary(summary::Parts {
+    let summary = summary::summary(summary::Columns {
         lb,
         addresses: &found,
         front: addresses::front(lb, observed),
@@ -226,7 +177,7 @@ fn view(facts: &Facts<'_>, agents: &[Agent<'_>], tables_differ: bool) -> View {
         generation: lb.metadata.generation.unwrap_or_default(),
         wanted: usize::try_from(lb.spec.redundancy.replicas).unwrap_or_default(),
         programmed: agents.iter().filter(|agent| agent.programmed).count(),
-        accepted: accept(lb).map_err(|finding| keeps_serving(finding, serves_before)),
+        accepted: accept(lb).map_err(|finding| keeps_serving(&finding, serves_before)),
         refs: refs::resolve(lb, observed.backend.as_deref()),
         addresses: found.map_err(|pending| refused.clone().unwrap_or(pending)),
         blocker: broken
@@ -240,7 +191,7 @@ fn view(facts: &Facts<'_>, agents: &[Agent<'_>], tables_differ: bool) -> View {
     }
 }
 
-fn keeps_serving(finding: Finding, serves: bool) -> Finding {
+fn keeps_serving(finding: &Finding, serves: bool) -> Finding {
     let after = if serves {
         "; the previous configuration keeps serving"
     } else {
@@ -289,7 +240,7 @@ fn heard<'a>(agents: &[Agent<'a>]) -> Vec<&'a AgentStatus> {
     }
 }
 
-/// Why the ReplicaSet can't make pods: a quota, say, or pod security.
+/// Why the `ReplicaSet` can't make pods: a quota, say, or pod security.
 fn pods_refused(agents: &ReplicaSet) -> Option<Finding> {
     let conditions = agents.status.as_ref()?.conditions.as_ref()?;
     let failure = conditions
@@ -310,57 +261,6 @@ fn since(facts: &Facts<'_>, known: Option<Instant>) -> Option<Instant> {
         .filter_map(|agent| agent.entry?.table_hash.as_ref())
         .collect();
     (hashes.len() > 1).then(|| known.unwrap_or_else(Instant::now))
-}
-
-async fn write(
-    client: &Client,
-    lb: &PortableLoadBalancer,
-    status: &PortableLoadBalancerStatus,
-) -> kube::Result<()> {
-    let namespace = lb.namespace().unwrap_or_default();
-    let api = Api::<PortableLoadBalancer>::namespaced(client.clone(), &namespace);
-    let body = body(&lb.metadata.name, &lb.metadata.uid, Some(status));
-    let params = PatchParams::apply(names::OPERATOR_MANAGER).force();
-    api.patch_status(&lb.name_any(), &params, &Patch::Apply(&body))
-        .await
-        .map(drop)
-}
-
-/// What a status patch says. The UID makes it fail for another balancer of the same name.
-fn body(name: &Option<String>, uid: &Option<String>, status: Option<impl Serialize>) -> serde_json::Value {
-    let mut body = json!({
-        "apiVersion": PortableLoadBalancer::api_version(&()),
-        "kind": PortableLoadBalancer::kind(&()),
-        "metadata": {"name": name, "uid": uid},
-    });
-    if let Some(status) = status {
-        body["status"] = json!(status);
-    }
-    body
-}
-
-/// An agent owns its entry as the field manager of its pod's name. Once the pod is gone, an empty apply in its name
-/// takes the entry away. The store may not know a young pod yet, so the API server is asked first.
-async fn forget_vanished(context: &Context, facts: &Facts<'_>) -> Result<(), Error> {
-    let Facts { lb, observed, .. } = facts;
-    let known: BTreeSet<String> = observed.pods.iter().map(|pod| pod.name_any()).collect();
-    let pods = Api::<Pod>::namespaced(context.client.clone(), &context.config.agents.namespace);
-    let namespace = lb.namespace().unwrap_or_default();
-    let balancers = Api::<PortableLoadBalancer>::namespaced(context.client.clone(), &namespace);
-    for entry in lb.status.iter().flat_map(|status| &status.agents) {
-        let name = &entry.name;
-        let failed = |error| Error::Forget(name.clone(), error);
-        if known.contains(name) || pods.get_metadata_opt(name).await.map_err(failed)?.is_some() {
-            continue;
-        }
-        let body = body(&lb.metadata.name, &lb.metadata.uid, None::<()>);
-        let params = PatchParams::apply(name).force();
-        balancers
-            .patch_status(&lb.name_any(), &params, &Patch::Apply(&body))
-            .await
-            .map_err(failed)?;
-    }
-    Ok(())
 }
 
 /// The whole chain of causes in one line.

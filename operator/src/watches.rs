@@ -181,7 +181,7 @@ pub(crate) fn attach(
     );
     let told = || relisted.clone();
     let nodes = observe(Api::all(client.clone()), all(), writers.nodes, told())
-        .predicate_filter(node_facts as fn(&Node) -> Option<u64>, <_>::default());
+        .predicate_filter(|node: &Node| Some(node_facts(node)), <_>::default());
     controller
         .watches_stream(
             observe(replica_sets, ours(), writers.replica_sets, told()),
@@ -246,7 +246,7 @@ fn select(balancers: &Store<Guarded>, wanted: impl Fn(&Guarded) -> bool) -> Vec<
 }
 
 /// What of a node matters to balancers; the rest of a node changes all the time.
-fn node_facts(node: &Node) -> Option<u64> {
+fn node_facts(node: &Node) -> u64 {
     let mut hasher = DefaultHasher::new();
     flannel_backend(node).hash(&mut hasher);
     for address in node
@@ -257,7 +257,7 @@ fn node_facts(node: &Node) -> Option<u64> {
         (&address.type_, &address.address).hash(&mut hasher);
     }
     node.meta().deletion_timestamp.is_some().hash(&mut hasher);
-    Some(hasher.finish())
+    hasher.finish()
 }
 
 #[cfg(test)]

@@ -1,18 +1,17 @@
-//! The agents: a ReplicaSet, whose pods each balance in their own network namespace.
+//! The agents: a `ReplicaSet`, whose pods each balance in their own network namespace.
 
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetSpec};
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMapProjection, Container, ContainerPort, DownwardAPIProjection,
-    DownwardAPIVolumeFile, EmptyDirVolumeSource, EnvVar, EnvVarSource, HTTPGetAction, HostPathVolumeSource,
-    KeyToPath, ObjectFieldSelector, PodSpec, PodTemplateSpec, Probe, ProjectedVolumeSource,
-    ResourceRequirements, SeccompProfile, SecurityContext, ServiceAccountTokenProjection, Toleration,
-    TopologySpreadConstraint, Volume, VolumeMount, VolumeProjection,
+    Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, ObjectFieldSelector,
+    PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile, SecurityContext, Toleration,
+    TopologySpreadConstraint,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 
 use super::Wanted;
+use super::volumes::{self, mount, read_only};
 use crate::fingerprint;
 use crd::names;
 
@@ -26,7 +25,7 @@ const TOKEN_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// Added to the drain time before the kubelet kills: the agent needs a moment of its own.
 const GRACE_SECONDS: i64 = 10;
 
-/// A ReplicaSet, since a Deployment would make pods anew for each new image; see `rollout`.
+/// A `ReplicaSet`, since a Deployment would make pods anew for each new image; see `rollout`.
 pub(super) fn replica_set(wanted: &Wanted<'_>) -> ReplicaSet {
     ReplicaSet {
         metadata: wanted.metadata(),
@@ -95,7 +94,7 @@ fn pod(wanted: &Wanted<'_>) -> PodSpec {
         ),
         init_containers: Some(vec![prepare(wanted)]),
         containers: vec![serve(wanted)],
-        volumes: Some(vec![run_volume(), modules_volume(), token_volume()]),
+        volumes: Some(vec![volumes::run(), volumes::modules(), volumes::token()]),
         ..PodSpec::default()
     }
 }
@@ -239,83 +238,5 @@ fn selector(path: &str) -> ObjectFieldSelector {
     ObjectFieldSelector {
         api_version: Some("v1".to_owned()),
         field_path: path.to_owned(),
-    }
-}
-
-fn mount(name: &str, path: &str) -> VolumeMount {
-    VolumeMount {
-        name: name.to_owned(),
-        mount_path: path.to_owned(),
-        ..VolumeMount::default()
-    }
-}
-
-fn read_only(name: &str, path: &str) -> VolumeMount {
-    VolumeMount {
-        read_only: Some(true),
-        ..mount(name, path)
-    }
-}
-
-/// Findings of `prepare`, and the lock of iptables.
-fn run_volume() -> Volume {
-    Volume {
-        name: "run".to_owned(),
-        empty_dir: Some(EmptyDirVolumeSource::default()),
-        ..Volume::default()
-    }
-}
-
-/// The node's modules, for `prepare` to load.
-fn modules_volume() -> Volume {
-    Volume {
-        name: "modules".to_owned(),
-        host_path: Some(HostPathVolumeSource {
-            path: "/lib/modules".to_owned(),
-            type_: None,
-        }),
-        ..Volume::default()
-    }
-}
-
-/// What automounting would give, for one container only.
-fn token_volume() -> Volume {
-    let token = VolumeProjection {
-        service_account_token: Some(ServiceAccountTokenProjection {
-            path: "token".to_owned(),
-            expiration_seconds: Some(3607),
-            audience: None,
-        }),
-        ..VolumeProjection::default()
-    };
-    let authority = VolumeProjection {
-        config_map: Some(ConfigMapProjection {
-            name: "kube-root-ca.crt".to_owned(),
-            items: Some(vec![KeyToPath {
-                key: "ca.crt".to_owned(),
-                path: "ca.crt".to_owned(),
-                mode: None,
-            }]),
-            optional: None,
-        }),
-        ..VolumeProjection::default()
-    };
-    let namespace = VolumeProjection {
-        downward_api: Some(DownwardAPIProjection {
-            items: Some(vec![DownwardAPIVolumeFile {
-                path: "namespace".to_owned(),
-                field_ref: Some(selector("metadata.namespace")),
-                ..DownwardAPIVolumeFile::default()
-            }]),
-        }),
-        ..VolumeProjection::default()
-    };
-    Volume {
-        name: "token".to_owned(),
-        projected: Some(ProjectedVolumeSource {
-            sources: Some(vec![token, authority, namespace]),
-            default_mode: None,
-        }),
-        ..Volume::default()
     }
 }

@@ -7,7 +7,8 @@ use kube::core::error_boundary::InvalidObject;
 use kube::{Api, Resource, ResourceExt};
 use serde_json::{Value, json};
 
-use super::{Error, MESSAGE_MAX, body, now};
+use super::patch::body;
+use super::{Error, MESSAGE_MAX, now};
 use crate::controller::Context;
 use crate::events;
 use crd::condition::{self, Observed, State, reason};
@@ -34,7 +35,7 @@ pub(crate) async fn report(context: &Context, invalid: &InvalidObject) -> Result
         return Ok(());
     }
     let params = PatchParams::apply(names::OPERATOR_MANAGER).force();
-    let body = body(&raw.metadata.name, &raw.metadata.uid, Some(&status));
+    let body = body(&raw.metadata, Some(&status));
     api.patch_status(&raw.name_any(), &params, &Patch::Apply(&body))
         .await
         .map_err(Error::Write)?;

@@ -83,16 +83,15 @@ mod tests {
     use serde_json::json;
 
     fn nodes(backends: &[Option<&str>]) -> Vec<Arc<Node>> {
-        let node = |(index, backend): (usize, &Option<&str>)| {
+        let node = |(index, backend): (usize, Option<&str>)| {
             let mut node: Node =
                 serde_json::from_value(json!({"metadata": {"name": format!("node{index}")}})).expect("valid");
             if let Some(backend) = backend {
-                node.annotations_mut()
-                    .insert(BACKEND_TYPE.into(), (*backend).into());
+                node.annotations_mut().insert(BACKEND_TYPE.into(), backend.into());
             }
             Arc::new(node)
         };
-        backends.iter().enumerate().map(node).collect()
+        backends.iter().copied().enumerate().map(node).collect()
     }
 
     #[test]

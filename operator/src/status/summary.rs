@@ -8,7 +8,7 @@ use crd::{Address, Port, PortableLoadBalancer, ServerCounts, ServiceType, Summar
 const PORTS_MAX: usize = 1024;
 
 /// What the columns are made of.
-pub(crate) struct Parts<'a> {
+pub(crate) struct Columns<'a> {
     pub(crate) lb: &'a PortableLoadBalancer,
     pub(crate) addresses: &'a [Address],
     /// The Service in front and its type, where there is one.
@@ -20,17 +20,17 @@ pub(crate) struct Parts<'a> {
     pub(crate) wanted: usize,
 }
 
-pub(crate) fn summary(parts: Parts<'_>) -> Summary {
-    let ports: Vec<String> = parts.lb.spec.ports.iter().map(|port| one(port, &parts)).collect();
-    let agents = format!("{}/{}", parts.serving.len().min(parts.wanted), parts.wanted);
+pub(crate) fn summary(of: Columns<'_>) -> Summary {
+    let ports: Vec<String> = of.lb.spec.ports.iter().map(|port| one(port, &of)).collect();
+    let agents = format!("{}/{}", of.serving.len().min(of.wanted), of.wanted);
     Summary {
-        address: parts.addresses.first().map(|address| address.value.clone()),
+        address: of.addresses.first().map(|address| address.value.clone()),
         ports: Some(shorten(&ports.join(","), PORTS_MAX)),
-        backends: parts
+        backends: of
             .servers
             .map(|servers| format!("{}/{}", servers.healthy, servers.total)),
         agents: Some(agents),
-        active_node: match <[_; 1]>::try_from(parts.serving) {
+        active_node: match <[_; 1]>::try_from(of.serving) {
             Ok([node]) => node,
             Err(_) => None,
         },
@@ -38,18 +38,18 @@ pub(crate) fn summary(parts: Parts<'_>) -> Summary {
 }
 
 /// `80/TCP`, or `80:30080/TCP` where clients need the node port, as kubectl prints Services.
-fn one(port: &Port, parts: &Parts<'_>) -> String {
-    match node_port(port, parts) {
+fn one(port: &Port, of: &Columns<'_>) -> String {
+    match node_port(port, of) {
         Some(node_port) => format!("{}:{node_port}/{}", port.port, port.protocol),
         None => format!("{}/{}", port.port, port.protocol),
     }
 }
 
-fn node_port(port: &Port, parts: &Parts<'_>) -> Option<i32> {
-    if parts.exposed != Some(ServiceType::NodePort) {
+fn node_port(port: &Port, of: &Columns<'_>) -> Option<i32> {
+    if of.exposed != Some(ServiceType::NodePort) {
         return None;
     }
-    let ports = parts.front?.spec.as_ref()?.ports.as_ref()?;
+    let ports = of.front?.spec.as_ref()?.ports.as_ref()?;
     ports
         .iter()
         .find(|it| it.name.as_ref() == Some(&port.name))?
@@ -71,8 +71,8 @@ mod tests {
         .expect("valid")
     }
 
-    fn parts(lb: &PortableLoadBalancer) -> Parts<'_> {
-        Parts {
+    fn parts(lb: &PortableLoadBalancer) -> Columns<'_> {
+        Columns {
             lb,
             addresses: &[],
             front: None,
@@ -105,7 +105,7 @@ mod tests {
         )
         .expect("valid");
         let of = |exposed| {
-            summary(Parts {
+            summary(Columns {
                 front: Some(&front),
                 exposed,
                 ..parts(&lb)
@@ -127,7 +127,7 @@ mod tests {
         let lb = lb();
         let serving = vec![Some("node1".into()), Some("node2".into())];
         assert_eq!(
-            summary(Parts {
+            summary(Columns {
                 serving,
                 ..parts(&lb)
             })

@@ -1,5 +1,5 @@
 use super::*;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 fn lb(status: &Value) -> PortableLoadBalancer {

@@ -168,13 +168,13 @@ impl View {
     /// Accepted, with an address, and served by at least one agent. Backends are not asked for: an application scaled
     /// to zero on purpose must not hold up whoever waits for its balancer.
     fn ready(&self) -> (State, Finding) {
+        // Not accepted is the reason of this one too.
         let (_, programmed) = self.programmed();
-        match (&self.accepted, &self.addresses) {
-            (Err(finding), _) => (State::False, finding.clone()),
-            (Ok(_), _) if self.programmed == 0 => (State::False, programmed),
-            (Ok(_), Err(finding)) => (State::False, finding.clone()),
-            (Ok(_), Ok(addresses)) => {
-                let message = format!("{} at {addresses}", programmed.message);
+        match &self.addresses {
+            _ if self.accepted.is_err() || self.programmed == 0 => (State::False, programmed),
+            Err(finding) => (State::False, finding.clone()),
+            Ok(addresses) => {
+                let message = format!("{} and serve at {addresses}", programmed.message);
                 (State::True, Finding::new(condition::READY, message))
             }
         }
@@ -222,124 +222,55 @@ mod tests {
         found.expect("all conditions are there").reason
     }
 
+    /// Asserts the states where all is well but for one change.
+    fn check(case: &str, expected: &str, change: impl Fn(&mut View)) {
+        let mut view = good();
+        change(&mut view);
+        assert_eq!(states(&view), expected, "{case}");
+    }
+
+    fn unhealthy(total: i32) -> ServerCounts {
+        ServerCounts {
+            total,
+            ..ServerCounts::default()
+        }
+    }
+
+    /// The letters are in the order of [`condition::ALL`].
     #[test]
     fn the_truth_table() {
-        let none = Some(ServerCounts::default());
-        let idle = Some(ServerCounts {
-            total: 3,
-            healthy: 0,
-            draining: 0,
+        let pending = || Err(finding(reason::ADDRESS_PENDING));
+        let missing = || Err(finding(reason::SERVICE_NOT_FOUND));
+        let blocked = || Some(finding(reason::KERNEL_MODULE_MISSING));
+        check("all is well", "TTTTTFT", |_| ());
+        check("just made", "TTFF??F", |it| {
+            (it.programmed, it.servers, it.addresses) = (0, None, pending());
         });
-        let blocked = Some(finding(reason::KERNEL_MODULE_MISSING));
-        // In the order Accepted ResolvedRefs AddressAssigned Programmed BackendsAvailable Degraded Ready.
-        let table = [
-            ("all is well", "TTTTTFT", good()),
-            (
-                "just made",
-                "TTFF??F",
-                View {
-                    programmed: 0,
-                    servers: None,
-                    addresses: Err(finding(reason::ADDRESS_PENDING)),
-                    ..good()
-                },
-            ),
-            (
-                "no endpoints",
-                "TTTTFFT",
-                View {
-                    servers: none,
-                    ..good()
-                },
-            ),
-            (
-                "no healthy server",
-                "TTTTFFT",
-                View {
-                    servers: idle,
-                    ..good()
-                },
-            ),
-            (
-                "one agent of two",
-                "TTTFTTT",
-                View {
-                    programmed: 1,
-                    blocker: blocked.clone(),
-                    ..good()
-                },
-            ),
-            (
-                "no agent",
-                "TTTFT?F",
-                View {
-                    programmed: 0,
-                    blocker: blocked,
-                    ..good()
-                },
-            ),
-            (
-                "no address",
-                "TTFTTFF",
-                View {
-                    addresses: Err(finding(reason::ADDRESS_PENDING)),
-                    ..good()
-                },
-            ),
-            (
-                "no Service",
-                "TFTTFFT",
-                View {
-                    refs: Err(finding(reason::SERVICE_NOT_FOUND)),
-                    servers: none,
-                    ..good()
-                },
-            ),
-            (
-                "one port of two not found",
-                "TFTTTFT",
-                View {
-                    refs: Err(finding(reason::PORT_NOT_FOUND)),
-                    ..good()
-                },
-            ),
-            (
-                "a bad edit",
-                "FTTFT?F",
-                View {
-                    programmed: 0,
-                    accepted: Err(finding(reason::INVALID_SPEC)),
-                    ..good()
-                },
-            ),
-            (
-                "tables differ",
-                "TTTTTTT",
-                View {
-                    trouble: Some(finding(reason::TABLES_DIFFER)),
-                    ..good()
-                },
-            ),
-            (
-                "a warning",
-                "TTTTTFT",
-                View {
-                    accepted: Ok(Some(finding("SchedulerUsesOneServer"))),
-                    ..good()
-                },
-            ),
-            (
-                "more agents than wanted",
-                "TTTTTFT",
-                View {
-                    programmed: 3,
-                    ..good()
-                },
-            ),
-        ];
-        for (case, expected, view) in table {
-            assert_eq!(states(&view), expected, "{case}");
-        }
+        check("no endpoints", "TTTTFFT", |it| it.servers = Some(unhealthy(0)));
+        check("no healthy server", "TTTTFFT", |it| {
+            it.servers = Some(unhealthy(3))
+        });
+        check("one agent of two", "TTTFTTT", |it| {
+            (it.programmed, it.blocker) = (1, blocked())
+        });
+        check("no agent", "TTTFT?F", |it| {
+            (it.programmed, it.blocker) = (0, blocked())
+        });
+        check("no address", "TTFTTFF", |it| it.addresses = pending());
+        check("no Service", "TFTTFFT", |it| {
+            (it.refs, it.servers) = (missing(), Some(unhealthy(0)))
+        });
+        check("one port of two missing", "TFTTTFT", |it| it.refs = missing());
+        check("a bad edit", "FTTFT?F", |it| {
+            (it.programmed, it.accepted) = (0, Err(finding(reason::INVALID_SPEC)));
+        });
+        check("tables differ", "TTTTTTT", |it| {
+            it.trouble = Some(finding(reason::TABLES_DIFFER))
+        });
+        check("a warning", "TTTTTFT", |it| {
+            it.accepted = Ok(Some(finding("Warning")))
+        });
+        check("more agents than wanted", "TTTTTFT", |it| it.programmed = 3);
     }
 
     #[test]

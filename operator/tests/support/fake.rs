@@ -46,7 +46,9 @@ impl Log {
 }
 
 /// A client of a fake. A request that the test has no answer for stays open for ever, as a watch does.
-pub(crate) fn client(answer: impl Fn(&Asked) -> Option<(u16, Value)> + Send + 'static) -> (Client, Log) {
+pub(crate) fn client<A: Into<Option<(u16, Value)>>>(
+    answer: impl Fn(&Asked) -> A + Send + 'static,
+) -> (Client, Log) {
     let (service, mut handle) = mock::pair::<Request<Body>, Response<Body>>();
     let log = Log::default();
     let told = log.clone();
@@ -58,7 +60,7 @@ pub(crate) fn client(answer: impl Fn(&Asked) -> Option<(u16, Value)> + Send + 's
                 .lock()
                 .expect("no test thread panicked")
                 .push(asked.clone());
-            match answer(&asked) {
+            match answer(&asked).into() {
                 Some((status, body)) => send.send_response(respond(status, &body)),
                 None => open.push(send),
             }

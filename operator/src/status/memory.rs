@@ -1,0 +1,58 @@
+//! What the operator remembers from one report to the next. A new process starts with nothing, and loses nothing but time.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::ResourceExt;
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use crd::PortableLoadBalancer;
+
+/// What the operator itself wrote last, by balancer: its stores may not show it yet.
+#[derive(Default)]
+pub(crate) struct Memory(Mutex<HashMap<(String, String), Remembered>>);
+
+#[derive(Clone, Default)]
+pub(super) struct Remembered {
+    uid: String,
+    /// The conditions written last.
+    pub(super) conditions: Option<Vec<Condition>>,
+    /// Since when the agents' tables differ.
+    pub(super) differ_since: Option<Instant>,
+}
+
+impl Memory {
+    pub(super) fn recall(&self, lb: &PortableLoadBalancer) -> Remembered {
+        let uid = lb.uid().unwrap_or_default();
+        let known = self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&key(lb))
+            .cloned();
+        // One of the same name that is gone has nothing to say.
+        known
+            .filter(|known| known.uid == uid)
+            .unwrap_or_else(|| Remembered {
+                uid,
+                ..Remembered::default()
+            })
+    }
+
+    pub(super) fn keep(&self, lb: &PortableLoadBalancer, remembered: Remembered) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(key(lb), remembered);
+    }
+
+    /// Drops what is known of a balancer that is gone.
+    pub(crate) fn forget(&self, namespace: &str, name: &str) {
+        let key = (namespace.to_owned(), name.to_owned());
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+    }
+}
+
+fn key(lb: &PortableLoadBalancer) -> (String, String) {
+    (lb.namespace().unwrap_or_default(), lb.name_any())
+}
