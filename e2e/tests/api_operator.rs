@@ -1,0 +1,245 @@
+//! The operator's whole loop against a real API server, with the chart's configuration and no more rights than the chart
+//! gives. There are no nodes, so no agent ever runs.
+
+use anyhow::{Context, Result, bail, ensure};
+use crd::{PortableLoadBalancer, condition, names};
+use e2e::api_server::{AGENTS, ApiServer, OPERATOR, RELEASE};
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service, ServiceAccount};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::rbac::v1::RoleBinding;
+use kube::api::{Api, DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::{Client, ResourceExt};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A namespace to work in, while an operator runs. The tests of this file take turns, since each has an operator.
+struct Stage {
+    client: Client,
+    namespace: String,
+    stop: CancellationToken,
+    operator: tokio::task::JoinHandle<()>,
+    _turn: tokio::sync::MutexGuard<'static, ()>,
+}
+
+impl Stage {
+    async fn start() -> Result<Self> {
+        static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+        let turn = TURN.lock().await;
+        let server = ApiServer::with_chart();
+        let client = server.client().await?;
+        let namespace = server.namespace(&client).await?;
+        let maps: Api<ConfigMap> = Api::namespaced(client.clone(), RELEASE);
+        let map = maps.get("portable-lb-operator").await?.data.unwrap_or_default();
+        let config = serde_yaml::from_str(map.get("config.yaml").context("the chart has a configuration")?)?;
+        let limited = server
+            .client_as(OPERATOR, &["system:serviceaccounts", "system:authenticated"])
+            .await?;
+        let stop = CancellationToken::new();
+        let (context, streams) = operator::Context::new(limited, config);
+        let operator = tokio::spawn(operator::run(context, streams, stop.clone()));
+        Ok(Self {
+            client,
+            namespace,
+            stop,
+            operator,
+            _turn: turn,
+        })
+    }
+
+    async fn end(self) -> Result<()> {
+        self.stop.cancel();
+        Ok(self.operator.await?)
+    }
+
+    fn balancers(&self) -> Api<PortableLoadBalancer> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    async fn apply(&self, spec: Value) -> Result<()> {
+        let lb = json!({
+            "apiVersion": "portablelb.io/v1alpha1", "kind": "PortableLoadBalancer",
+            "metadata": {"name": "web"}, "spec": spec,
+        });
+        self.balancers()
+            .patch("web", &PatchParams::apply("user"), &Patch::Apply(lb))
+            .await?;
+        Ok(())
+    }
+
+    fn agents<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), AGENTS)
+    }
+}
+
+/// Asks again until there is an answer.
+async fn until<T>(what: &str, ask: impl AsyncFn() -> Result<Option<T>>) -> Result<T> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask().await? {
+            return Ok(answer);
+        }
+        if Instant::now() > deadline {
+            bail!("not within {PATIENCE:?}: {what}");
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn spec() -> Value {
+    json!({"backends": {"service": {"name": "web"}}, "ports": [{"name": "http", "port": 80}]})
+}
+
+/// The reason of a condition, once it is in that state for this generation.
+async fn reason(stage: &Stage, type_: &str, state: &str) -> Result<String> {
+    until(&format!("{type_} is {state}"), async || {
+        let lb = stage.balancers().get("web").await?;
+        let status = lb.status.unwrap_or_default();
+        let found = condition::find(&status.conditions, type_);
+        let found = found.filter(|it| it.status == state && it.observed_generation == lb.metadata.generation);
+        Ok(found.map(|it| it.reason.clone()))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_balancer_gets_its_children_and_leaves_none() -> Result<()> {
+    let stage = Stage::start().await?;
+    stage.apply(spec()).await?;
+    let name = names::child_name(&stage.namespace, "web");
+    let set = until("a ReplicaSet", async || {
+        Ok(stage.agents::<ReplicaSet>().get_opt(&name).await?)
+    })
+    .await?;
+    until("a Service", async || {
+        Ok(stage.agents::<Service>().get_opt(&name).await?)
+    })
+    .await?;
+    let budgets = stage.agents::<PodDisruptionBudget>();
+    until("a PodDisruptionBudget", async || {
+        Ok(budgets.get_opt(&name).await?)
+    })
+    .await?;
+    let account = names::service_account(&stage.namespace);
+    until("a ServiceAccount", async || {
+        Ok(stage.agents::<ServiceAccount>().get_opt(&account).await?)
+    })
+    .await?;
+    let bindings: Api<RoleBinding> = Api::namespaced(stage.client.clone(), &stage.namespace);
+    let binding = names::role_binding("web");
+    let binding = until("a RoleBinding", async || Ok(bindings.get_opt(&binding).await?)).await?;
+    let lb = stage.balancers().get("web").await?;
+    assert_eq!(
+        binding.owner_references()[0].uid,
+        lb.uid().context("it has a UID")?
+    );
+
+    // What a ReplicaSet's controller would make.
+    let template = set.spec.context("a spec")?.template.context("a template")?;
+    let metadata = template.metadata.unwrap_or_default();
+    let metadata = ObjectMeta {
+        generate_name: Some(format!("{name}-")),
+        ..metadata
+    };
+    let pod = Pod {
+        metadata,
+        spec: template.spec,
+        status: None,
+    };
+    let try_only = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    stage
+        .agents::<Pod>()
+        .create(&try_only, &pod)
+        .await
+        .context("the pod is admitted")?;
+
+    stage.balancers().delete("web", &DeleteParams::default()).await?;
+    let gone = async || {
+        Ok(stage
+            .agents::<ReplicaSet>()
+            .get_opt(&name)
+            .await?
+            .is_none()
+            .then_some(()))
+    };
+    until("the ReplicaSet is gone", gone).await?;
+    let gone = async || {
+        Ok(stage
+            .agents::<Service>()
+            .get_opt(&name)
+            .await?
+            .is_none()
+            .then_some(()))
+    };
+    until("the Service is gone", gone).await?;
+    let gone = async || Ok(budgets.get_opt(&name).await?.is_none().then_some(()));
+    until("the PodDisruptionBudget is gone", gone).await?;
+    stage.end().await
+}
+
+#[tokio::test]
+async fn conditions_tell_what_is_missing_and_change_with_it() -> Result<()> {
+    let stage = Stage::start().await?;
+    stage.apply(spec()).await?;
+    assert_eq!(
+        reason(&stage, condition::RESOLVED_REFS, "False").await?,
+        "ServiceNotFound"
+    );
+    reason(&stage, condition::ACCEPTED, "True").await?;
+    let status = stage.balancers().get("web").await?.status.unwrap_or_default();
+    for type_ in condition::ALL {
+        assert!(condition::find(&status.conditions, type_).is_some(), "{type_}");
+    }
+    assert!(
+        !condition::is_true(&status.conditions, condition::READY),
+        "nothing is programmed"
+    );
+
+    let services: Api<Service> = Api::namespaced(stage.client.clone(), &stage.namespace);
+    let service: Service = serde_json::from_value(json!({
+        "metadata": {"name": "web"}, "spec": {"ports": [{"name": "http", "port": 80}]},
+    }))?;
+    services.create(&PostParams::default(), &service).await?;
+    reason(&stage, condition::RESOLVED_REFS, "True").await?;
+    let mut unknown = spec();
+    unknown["ports"][0]["targetPort"] = json!("admin");
+    stage.apply(unknown).await?;
+    assert_eq!(
+        reason(&stage, condition::RESOLVED_REFS, "False").await?,
+        "PortNotFound"
+    );
+    stage.end().await
+}
+
+#[tokio::test]
+async fn a_balancer_of_another_class_is_left_alone() -> Result<()> {
+    let stage = Stage::start().await?;
+    let other = json!({
+        "apiVersion": "portablelb.io/v1alpha1", "kind": "PortableLoadBalancer",
+        "metadata": {"name": "other"},
+        "spec": {"className": "other", "backends": {"service": {"name": "web"}}, "ports": [{"name": "http", "port": 80}]},
+    });
+    let balancers = stage.balancers();
+    balancers
+        .create(&PostParams::default(), &serde_json::from_value(other)?)
+        .await?;
+    // One of ours that is made after it is served, so the other one was seen.
+    stage.apply(spec()).await?;
+    reason(&stage, condition::ACCEPTED, "True").await?;
+    let child = names::child_name(&stage.namespace, "other");
+    ensure!(
+        stage.agents::<ReplicaSet>().get_opt(&child).await?.is_none(),
+        "it has a child"
+    );
+    ensure!(balancers.get("other").await?.status.is_none(), "it has a status");
+    stage.end().await
+}
