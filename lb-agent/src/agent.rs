@@ -24,8 +24,6 @@ use crate::{link, prepare};
 
 /// Changes that come together are done together.
 const COALESCE: Duration = Duration::from_millis(20);
-/// How often everything is read back.
-const RESYNC: Duration = Duration::from_secs(60);
 /// How often draining connections are counted.
 const DRAIN_POLL: Duration = Duration::from_secs(1);
 /// The longest pause after failures in a row: a missing module may be loaded any time.
@@ -44,6 +42,8 @@ pub struct Settings {
     pub families: BTreeSet<Family>,
     /// Whose addresses it takes.
     pub trust: Trust,
+    /// How often everything is read back.
+    pub resync: Duration,
     /// What it does when told to stop.
     pub farewell: Farewell,
 }
@@ -133,7 +133,7 @@ impl Agent {
                 Depth::Servers
             };
             if depth == Depth::All {
-                resync = Instant::now() + RESYNC;
+                resync = Instant::now() + self.settings.resync;
                 self.look_around().await;
             }
             self.converge(depth).await;
@@ -171,10 +171,22 @@ impl Agent {
 
     /// Takes a fact, and those that come right after it.
     async fn take(&mut self, first: Fact, facts: &mut mpsc::Receiver<Fact>) {
+        let before = self.facts.refusal().cloned();
         self.facts.take(first, &self.settings.trust);
         let end = Instant::now() + COALESCE;
         while let Ok(Some(fact)) = timeout_at(end, facts.recv()).await {
             self.facts.take(fact, &self.settings.trust);
+        }
+        if let Some(refusal) = self
+            .facts
+            .refusal()
+            .filter(|refusal| before.as_ref() != Some(refusal))
+        {
+            let (generation, message) = (refusal.generation, &refusal.message);
+            error!(
+                generation,
+                message, "the object is not served; the previous one still is"
+            );
         }
     }
 

@@ -82,6 +82,7 @@ async fn settings(arguments: &ServeArgs) -> Settings {
         },
         families: cli::families(&arguments.pod_ips).await,
         trust,
+        resync: Duration::from_secs(arguments.resync_seconds.max(1)),
         farewell,
     }
 }

@@ -1,0 +1,355 @@
+//! A client, an agent and two servers, each in a network namespace of its own, on one bridge.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::PathBuf;
+use std::process::{Child, Command};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sched::{CloneFlags, setns};
+
+static SCENES: AtomicU32 = AtomicU32::new(0);
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// The agent's addresses.
+pub const AGENT: &str = "10.1.0.1";
+pub const AGENT_V6: &str = "fd00::1";
+
+pub struct Scene {
+    number: u32,
+    file: PathBuf,
+    log: PathBuf,
+    agent: Option<Child>,
+}
+
+/// What the object in the agent's file says.
+pub struct Object<'a> {
+    pub spec: &'a str,
+    /// Servers by the last number of their addresses.
+    pub servers: &'a [u8],
+}
+
+impl Scene {
+    pub fn new() -> Self {
+        let number = SCENES.fetch_add(1, Ordering::Relaxed);
+        let folder = PathBuf::from(format!("/run/scene-{number}"));
+        fs::create_dir_all(&folder).expect("can be made");
+        let scene = Self {
+            number,
+            file: folder.join("plb.yaml"),
+            log: folder.join("log"),
+            agent: None,
+        };
+        run("ip", &["netns", "add", &scene.name("hub")]);
+        scene.ip("hub", "link add br0 type bridge");
+        scene.ip("hub", "link set br0 up");
+        for (place, octet) in [("agent", 1), ("client", 9), ("server2", 2), ("server3", 3)] {
+            scene.join(place, octet);
+        }
+        for octet in [2, 3] {
+            scene.start_server(octet);
+        }
+        scene
+    }
+
+    pub fn name(&self, place: &str) -> String {
+        format!("{place}-{}", self.number)
+    }
+
+    fn ip(&self, place: &str, arguments: &str) {
+        let name = self.name(place);
+        let mut all = vec!["-n", &name];
+        all.extend(arguments.split(' '));
+        run("ip", &all);
+    }
+
+    fn join(&self, place: &str, octet: u8) {
+        let (name, hub) = (self.name(place), self.name("hub"));
+        run("ip", &["netns", "add", &name]);
+        self.ip(
+            place,
+            &format!("link add eth0 type veth peer name v{octet} netns {hub}"),
+        );
+        self.ip("hub", &format!("link set v{octet} master br0 up"));
+        self.ip(place, &format!("addr add 10.1.0.{octet}/24 dev eth0"));
+        self.ip(place, &format!("addr add fd00::{octet}/64 dev eth0 nodad"));
+        self.ip(place, "link set eth0 up");
+        self.ip(place, "link set lo up");
+    }
+
+    /// A TCP and UDP server that tells its number and the client's address, and then echoes.
+    fn start_server(&self, octet: u8) {
+        let (tcp, udp) = self.within(&format!("server{octet}"), move || {
+            let all: SocketAddr = "[::]:8080".parse().expect("an address");
+            (
+                TcpListener::bind(all).expect("free"),
+                UdpSocket::bind(all).expect("free"),
+            )
+        });
+        thread::spawn(move || {
+            for stream in tcp.incoming().flatten() {
+                thread::spawn(move || serve(stream, octet));
+            }
+        });
+        thread::spawn(move || {
+            let mut buffer = [0; 64];
+            while let Ok((_, from)) = udp.recv_from(&mut buffer) {
+                let _ = udp.send_to(octet.to_string().as_bytes(), from);
+            }
+        });
+    }
+
+    /// Runs a job in a place's network namespace.
+    pub fn within<T: Send + 'static>(&self, place: &str, job: impl FnOnce() -> T + Send + 'static) -> T {
+        let path = format!("/run/netns/{}", self.name(place));
+        let work = thread::spawn(move || {
+            setns(File::open(path).expect("was made"), CloneFlags::CLONE_NEWNET).expect("may enter");
+            job()
+        });
+        work.join().expect("the job passes")
+    }
+
+    /// The output of a program in the agent's namespace.
+    pub fn agents(&self, command: &str) -> String {
+        let mut words: Vec<&str> = command.split(' ').collect();
+        let name = self.name("agent");
+        words.splice(0..0, ["netns", "exec", &name]);
+        run("ip", &words)
+    }
+
+    pub fn write(&self, object: &Object<'_>) {
+        let endpoints = |addresses: &dyn Fn(u8) -> String| {
+            object.servers.iter().fold(String::new(), |mut text, octet| {
+                let _ = write!(text, "{{addresses: [\"{}\"]}}, ", addresses(*octet));
+                text
+            })
+        };
+        let slice = |family: &str, addresses: &dyn Fn(u8) -> String| {
+            format!(
+                "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: {family}}}\n\
+                 addressType: {family}\nports: [{{name: http, port: 8080}}, {{name: udp, port: 8080, protocol: UDP}}]\n\
+                 endpoints: [{}]\n",
+                endpoints(addresses)
+            )
+        };
+        let text = format!(
+            "apiVersion: portablelb.io/v1alpha1\nkind: PortableLoadBalancer\nmetadata: {{name: web}}\n\
+             spec: {{backends: {{service: {{name: web}}}}, {}}}\n{}{}",
+            object.spec,
+            slice("IPv4", &|octet| format!("10.1.0.{octet}")),
+            slice("IPv6", &|octet| format!("fd00::{octet}")),
+        );
+        // Whole at once, as an editor does it.
+        let new = self.file.with_extension("new");
+        fs::write(&new, text).expect("can be written");
+        fs::rename(&new, &self.file).expect("can be renamed");
+    }
+
+    /// Starts the agent and waits until it attracts traffic.
+    pub fn start(&mut self) {
+        self.spawn();
+        self.until("the agent is ready", |scene| {
+            scene.admin("/readyz").starts_with("HTTP/1.1 200")
+        });
+    }
+
+    pub fn spawn(&mut self) {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(&self.log)
+            .expect("can be opened");
+        let child = Command::new("ip")
+            .args([
+                "netns",
+                "exec",
+                &self.name("agent"),
+                env!("CARGO_BIN_EXE_lb-agent"),
+                "serve",
+                "--file",
+            ])
+            .arg(&self.file)
+            .args(["--resync-seconds", "2"])
+            .env("NO_COLOR", "1")
+            .stderr(log)
+            .spawn()
+            .expect("can be run");
+        self.agent = Some(child);
+    }
+
+    /// What another command of the agent prints.
+    pub fn agent_command(&self, arguments: &str) -> String {
+        let file = self.file.display().to_string();
+        let arguments = arguments.replace("FILE", &file);
+        self.agents(&format!("{} {arguments}", env!("CARGO_BIN_EXE_lb-agent")))
+    }
+
+    /// Ends the agent with a signal, and waits for it.
+    pub fn stop(&mut self, signal: &str) {
+        if let Some(mut agent) = self.agent.take() {
+            // `ip netns exec` becomes the program it runs.
+            run("kill", &[signal, &agent.id().to_string()]);
+            agent.wait().expect("can be waited for");
+        }
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Waits until a condition holds.
+    pub fn until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
+        let end = Instant::now() + PATIENCE;
+        while !condition(self) {
+            assert!(
+                Instant::now() < end,
+                "not so in time: {what}\n{}\n{}",
+                self.agents("ipvsadm -Ln"),
+                self.log()
+            );
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// The servers of the first service, with their weights.
+    pub fn servers(&self) -> Vec<String> {
+        let saved = self.agents("ipvsadm -Sn");
+        let weight = |line: &str| line.split_once("-w ").map(|(_, weight)| weight.trim().to_owned());
+        let server = |line: &str| {
+            line.split_once("-r ")
+                .map(|(_, rest)| rest.split(' ').next().map(str::to_owned))
+        };
+        let mut servers: Vec<String> = saved
+            .lines()
+            .filter_map(|line| Some(format!("{} {}", server(line)??, weight(line)?)))
+            .collect();
+        servers.sort();
+        servers
+    }
+
+    /// Asks the agent's own server.
+    pub fn admin(&self, path: &str) -> String {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n");
+        self.within("agent", move || {
+            let mut answer = String::new();
+            if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", 9913)) {
+                let _ = stream.write_all(request.as_bytes());
+                let _ = stream.read_to_string(&mut answer);
+            }
+            answer
+        })
+    }
+
+    pub fn connect(&self, address: &str, port: u16) -> std::io::Result<Connection> {
+        let address: IpAddr = address.parse().expect("an address");
+        let stream = self.within("client", move || {
+            TcpStream::connect_timeout(&SocketAddr::new(address, port), Duration::from_secs(5))
+        })?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        let mut connection = Connection {
+            stream: BufReader::new(stream),
+            server: 0,
+            peer: String::new(),
+        };
+        let hello = connection.line()?;
+        let (server, peer) = hello.split_once(' ').ok_or(std::io::ErrorKind::InvalidData)?;
+        connection.server = server.parse().map_err(|_| std::io::ErrorKind::InvalidData)?;
+        peer.clone_into(&mut connection.peer);
+        Ok(connection)
+    }
+
+    /// How many of so many connections come to each server: 2 and 3.
+    pub fn shares(&self, port: u16, count: usize) -> (usize, usize) {
+        let servers: Vec<u8> = (0..count)
+            .map(|_| self.connect(AGENT, port).expect("a server answers").server)
+            .collect();
+        let of = |wanted| servers.iter().filter(|server| **server == wanted).count();
+        (of(2), of(3))
+    }
+
+    /// A socket of the client's that sends to a port of the agent.
+    pub fn udp(&self, port: u16) -> UdpSocket {
+        self.within("client", move || {
+            let socket = UdpSocket::bind("0.0.0.0:0").expect("free");
+            socket.connect((AGENT, port)).expect("an address");
+            socket
+                .set_read_timeout(Some(Duration::from_millis(500)))
+                .expect("a time");
+            socket
+        })
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        self.stop("-KILL");
+        if thread::panicking() {
+            eprintln!("the agent's log:\n{}", self.log());
+        }
+        for place in ["agent", "client", "server2", "server3", "hub"] {
+            let _ = Command::new("ip")
+                .args(["netns", "del", &self.name(place)])
+                .status();
+        }
+    }
+}
+
+/// A connection of the client's through the agent.
+#[derive(Debug)]
+pub struct Connection {
+    stream: BufReader<TcpStream>,
+    /// The server's number.
+    pub server: u8,
+    /// The client's address as the server sees it.
+    pub peer: String,
+}
+
+impl Connection {
+    fn line(&mut self) -> std::io::Result<String> {
+        let mut line = String::new();
+        self.stream.read_line(&mut line)?;
+        if line.ends_with('\n') {
+            Ok(line.trim().to_owned())
+        } else {
+            Err(std::io::ErrorKind::UnexpectedEof.into())
+        }
+    }
+
+    /// Whether what is said comes back.
+    pub fn echoes(&mut self) -> bool {
+        let said = self.stream.get_mut().write_all(b"still there?\n");
+        said.is_ok() && self.line().is_ok_and(|line| line == "still there?")
+    }
+}
+
+fn serve(mut stream: TcpStream, octet: u8) {
+    let Ok(peer) = stream.peer_addr() else { return };
+    let _ = stream.write_all(format!("{octet} {}\n", peer.ip().to_canonical()).as_bytes());
+    let Ok(copy) = stream.try_clone() else { return };
+    for line in BufReader::new(copy).lines().map_while(Result::ok) {
+        let _ = stream.write_all(format!("{line}\n").as_bytes());
+    }
+}
+
+/// The answer to one datagram.
+pub fn ask(socket: &UdpSocket) -> Option<u8> {
+    socket.send(b"who?").ok()?;
+    let mut buffer = [0; 8];
+    let length = socket.recv(&mut buffer).ok()?;
+    std::str::from_utf8(&buffer[..length]).ok()?.parse().ok()
+}
+
+/// A program's output; it must succeed.
+pub fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .expect("can be run");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?}: {stderr}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
