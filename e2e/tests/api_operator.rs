@@ -97,13 +97,36 @@ fn spec() -> Value {
 }
 
 /// The reason of a condition, once it is in that state for this generation.
-async fn reason(stage: &Stage, type_: &str, state: &str) -> Result<String> {
-    until(&format!("{type_} is {state}"), async || {
+async fn reason(stage: &Stage, type_: &str, wanted: &str) -> Result<String> {
+    until(&format!("{type_} is {wanted}"), async || {
         let lb = stage.balancers().get("web").await?;
         let status = lb.status.unwrap_or_default();
         let found = condition::find(&status.conditions, type_);
-        let found = found.filter(|it| it.status == state && it.observed_generation == lb.metadata.generation);
+        let found =
+            found.filter(|it| it.status == wanted && it.observed_generation == lb.metadata.generation);
         Ok(found.map(|it| it.reason.clone()))
+    })
+    .await
+}
+
+/// Waits for a child.
+async fn present<K>(api: &Api<K>, name: &str) -> Result<K>
+where
+    K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    until(&format!("{name} is there"), async || {
+        Ok(api.get_opt(name).await?)
+    })
+    .await
+}
+
+/// Waits until a child is gone.
+async fn absent<K>(api: &Api<K>, name: &str) -> Result<()>
+where
+    K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    until(&format!("{name} is gone"), async || {
+        Ok(api.get_opt(name).await?.is_none().then_some(()))
     })
     .await
 }
@@ -113,33 +136,44 @@ async fn a_balancer_gets_its_children_and_leaves_none() -> Result<()> {
     let stage = Stage::start().await?;
     stage.apply(spec()).await?;
     let name = names::child_name(&stage.namespace, "web");
-    let set = until("a ReplicaSet", async || {
-        Ok(stage.agents::<ReplicaSet>().get_opt(&name).await?)
-    })
-    .await?;
-    until("a Service", async || {
-        Ok(stage.agents::<Service>().get_opt(&name).await?)
-    })
-    .await?;
-    let budgets = stage.agents::<PodDisruptionBudget>();
-    until("a PodDisruptionBudget", async || {
-        Ok(budgets.get_opt(&name).await?)
-    })
-    .await?;
+    present(&stage.agents::<ReplicaSet>(), &name).await?;
+    present(&stage.agents::<Service>(), &name).await?;
+    present(&stage.agents::<PodDisruptionBudget>(), &name).await?;
     let account = names::service_account(&stage.namespace);
-    until("a ServiceAccount", async || {
-        Ok(stage.agents::<ServiceAccount>().get_opt(&account).await?)
-    })
-    .await?;
-    let bindings: Api<RoleBinding> = Api::namespaced(stage.client.clone(), &stage.namespace);
-    let binding = names::role_binding("web");
-    let binding = until("a RoleBinding", async || Ok(bindings.get_opt(&binding).await?)).await?;
-    let lb = stage.balancers().get("web").await?;
-    assert_eq!(
-        binding.owner_references()[0].uid,
-        lb.uid().context("it has a UID")?
-    );
+    present(&stage.agents::<ServiceAccount>(), &account).await?;
 
+    stage.balancers().delete("web", &DeleteParams::default()).await?;
+    absent(&stage.agents::<ReplicaSet>(), &name).await?;
+    absent(&stage.agents::<Service>(), &name).await?;
+    absent(&stage.agents::<PodDisruptionBudget>(), &name).await?;
+    absent(&stage.agents::<ServiceAccount>(), &account).await?;
+    stage.end().await
+}
+
+#[tokio::test]
+async fn the_agents_role_is_bound_as_long_as_the_balancer_lives() -> Result<()> {
+    let stage = Stage::start().await?;
+    stage.apply(spec()).await?;
+    let bindings: Api<RoleBinding> = Api::namespaced(stage.client.clone(), &stage.namespace);
+    let binding = present(&bindings, &names::role_binding("web")).await?;
+    // Kubernetes deletes it with its owner.
+    let lb = stage.balancers().get("web").await?;
+    assert_eq!(Some(&binding.owner_references()[0].uid), lb.metadata.uid.as_ref());
+    assert_eq!(binding.role_ref.name, names::NAME);
+    stage.end().await
+}
+
+#[tokio::test]
+async fn the_agents_pods_are_admitted() -> Result<()> {
+    let stage = Stage::start().await?;
+    stage.apply(spec()).await?;
+    let name = names::child_name(&stage.namespace, "web");
+    let set = present(&stage.agents::<ReplicaSet>(), &name).await?;
+    present(
+        &stage.agents::<ServiceAccount>(),
+        &names::service_account(&stage.namespace),
+    )
+    .await?;
     // What a ReplicaSet's controller would make.
     let template = set.spec.context("a spec")?.template.context("a template")?;
     let metadata = template.metadata.unwrap_or_default();
@@ -156,33 +190,7 @@ async fn a_balancer_gets_its_children_and_leaves_none() -> Result<()> {
         dry_run: true,
         ..PostParams::default()
     };
-    stage
-        .agents::<Pod>()
-        .create(&try_only, &pod)
-        .await
-        .context("the pod is admitted")?;
-
-    stage.balancers().delete("web", &DeleteParams::default()).await?;
-    let gone = async || {
-        Ok(stage
-            .agents::<ReplicaSet>()
-            .get_opt(&name)
-            .await?
-            .is_none()
-            .then_some(()))
-    };
-    until("the ReplicaSet is gone", gone).await?;
-    let gone = async || {
-        Ok(stage
-            .agents::<Service>()
-            .get_opt(&name)
-            .await?
-            .is_none()
-            .then_some(()))
-    };
-    until("the Service is gone", gone).await?;
-    let gone = async || Ok(budgets.get_opt(&name).await?.is_none().then_some(()));
-    until("the PodDisruptionBudget is gone", gone).await?;
+    stage.agents::<Pod>().create(&try_only, &pod).await?;
     stage.end().await
 }
 
