@@ -21,11 +21,9 @@ mount --make-rshared /
 mount --bind /run/plb/cpuinfo /proc/cpuinfo
 
 # The legacy tables cannot be loaded from inside a container. IPVS can, and so is left to whoever needs it.
-for module in br_netfilter nf_conntrack vxlan tun \
+modprobe -a br_netfilter nf_conntrack vxlan tun \
     iptable_filter iptable_nat iptable_mangle iptable_raw ip6table_filter ip6table_nat ip6table_mangle ip6table_raw \
-    xt_mark xt_comment xt_conntrack xt_MASQUERADE xt_addrtype xt_statistic; do
-    modprobe $module || echo "no module $module"
-done
+    xt_mark xt_comment xt_conntrack xt_MASQUERADE xt_addrtype xt_statistic
 if [ "$PLB_IPVS" = missing ]; then
     echo 'install ip_vs /bin/false' >/etc/modprobe.d/no-ip-vs.conf
 fi

@@ -126,6 +126,17 @@ struct External {
     arguments: Vec<OsString>,
 }
 
+impl Command {
+    fn changes_the_lab(&self) -> bool {
+        let node = |command: &NodeCommand| !matches!(command, NodeCommand::Exec { .. });
+        match self {
+            Self::Up { .. } | Self::Down | Self::Flannel { .. } | Self::Apiserver(_) => true,
+            Self::Node(command) => node(command),
+            _ => false,
+        }
+    }
+}
+
 /// Runs one command.
 pub fn run(args: Args) -> Result<()> {
     match args.command {
@@ -136,6 +147,11 @@ pub fn run(args: Args) -> Result<()> {
 }
 
 fn run_in(paths: &Paths, command: Command) -> Result<()> {
+    let _lock = if command.changes_the_lab() {
+        Some(paths.lock()?)
+    } else {
+        None
+    };
     match command {
         Command::Up { nodes, flannel } => up::up(paths, Wish { nodes, flannel }),
         Command::Down => down::down(paths),

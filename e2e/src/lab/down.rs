@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use super::paths::Paths;
-use super::process::Process;
+use super::process::{Process, kill_all};
 use super::progress::Progress;
 use crate::netns::{LAB, Namespace};
 
@@ -15,16 +15,21 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Ends everything that lives in the lab's namespace, deletes the namespace with its devices, and the state.
 pub fn down(paths: &Paths) -> Result<()> {
     let progress = Progress::start();
-    let namespace = Namespace::named(LAB);
-    end_processes(&namespace)?;
-    namespace.delete()?;
-    remove_state(paths)?;
-    check_mounts(paths)?;
+    remove(paths)?;
     progress.say(&format!(
         "the lab is down; its logs are in {}",
         paths.logs().display()
     ));
     Ok(())
+}
+
+/// The same, and says nothing.
+pub(super) fn remove(paths: &Paths) -> Result<()> {
+    let namespace = Namespace::named(LAB);
+    end_processes(&namespace)?;
+    namespace.delete()?;
+    remove_state(paths)?;
+    check_mounts(paths)
 }
 
 /// All that the lab runs lives in its namespace, whoever started it, so this finds what a lost supervisor left too.
@@ -44,7 +49,7 @@ fn end_processes(namespace: &Namespace) -> Result<()> {
         if Instant::now() > deadline {
             bail!("processes {processes:?} in the namespace {LAB} do not end");
         }
-        living.iter().for_each(Process::kill);
+        kill_all(&living);
         std::thread::sleep(Duration::from_millis(50));
     }
 }

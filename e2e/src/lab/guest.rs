@@ -110,9 +110,9 @@ impl Guest {
         self.finish_flannel()
     }
 
-    /// Returns whether there was one.
+    /// Meets the oldest request. Returns whether there was one.
     fn meet_request(&mut self) -> Result<bool> {
-        let Some((path, request)) = machine::queue(&self.paths, self.node).next()? else {
+        let Some((path, request)) = machine::queue(&self.paths, self.node).take()? else {
             return Ok(false);
         };
         let answer = match request {
@@ -145,12 +145,12 @@ fn report(result: Result<()>) -> Answer {
 }
 
 fn answer_later(path: &Path, command: &[String]) {
-    if let Err(error) = Queue::answer(path, &run_command(command)) {
+    if let Err(error) = Queue::answer(path, &execute(command)) {
         eprintln!("could not answer: {error:#}");
     }
 }
 
-fn run_command(command: &[String]) -> Answer {
+fn execute(command: &[String]) -> Answer {
     let Some((program, arguments)) = command.split_first() else {
         return report(Err(anyhow::anyhow!("no command")));
     };

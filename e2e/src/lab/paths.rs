@@ -1,9 +1,10 @@
 //! Where the lab keeps its things.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use nix::fcntl::{Flock, FlockArg};
 
 use super::cluster::Node;
 use super::service::ServiceFolder;
@@ -36,6 +37,19 @@ impl Paths {
             fs::create_dir_all(&folder).with_context(|| format!("could not make {}", folder.display()))?;
         }
         self.services().create()
+    }
+
+    /// Lets this command change the lab alone, until what is returned is dropped.
+    pub fn lock(&self) -> Result<Flock<File>> {
+        let path = self.state.with_extension("lock");
+        fs::create_dir_all(&self.state)?;
+        let file = File::create(&path).with_context(|| format!("could not write {}", path.display()))?;
+        let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((file, _)) => file,
+        };
+        eprintln!("Another command changes the lab; waiting for it.");
+        Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| error.into())
     }
 
     /// The lab's folder.

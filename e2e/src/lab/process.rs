@@ -3,9 +3,10 @@
 
 use std::fs;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
@@ -35,15 +36,17 @@ impl Process {
     /// Ends it and every process of its group at once.
     pub fn kill_group(&self) {
         if self.alive() {
-            // It may end in between; that is what is wanted.
-            let _ = killpg(Pid::from_raw(self.pid), Signal::SIGKILL);
+            let members = all()
+                .into_iter()
+                .filter(|process| group(process.pid) == Some(self.pid));
+            kill_all(&members.collect::<Vec<_>>());
         }
     }
 
-    /// Ends it alone, at once.
-    pub fn kill(&self) {
+    fn signal(self, signal: Signal) {
         if self.alive() {
-            let _ = kill(Pid::from_raw(self.pid), Signal::SIGKILL);
+            // It may end in between; that is what is wanted.
+            let _ = kill(Pid::from_raw(self.pid), signal);
         }
     }
 
@@ -52,6 +55,69 @@ impl Process {
     pub fn parent(pid: i32) -> Option<i32> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         fields(&stat)?.nth(1)?.parse().ok()
+    }
+}
+
+/// Ends processes at once, and those that are traced before those that trace them.
+///
+/// User Mode Linux traces its guest's processes. If it dies first they are let go, and for a moment a guest's program
+/// runs on the host, as root. So the tracers are stopped, the traced are ended, and only then the tracers.
+pub fn kill_all(processes: &[Process]) {
+    let (traced, others): (Vec<&Process>, Vec<&Process>) =
+        processes.iter().partition(|process| is_traced(process.pid));
+    others.iter().for_each(|process| process.signal(Signal::SIGSTOP));
+    wait_until(|| others.iter().all(|process| is_stopped(process.pid)));
+    // A tracer may have started more before it stopped.
+    let tracers: Vec<i32> = others.iter().map(|process| process.pid).collect();
+    let late = all()
+        .into_iter()
+        .filter(|process| tracer(process.pid).is_some_and(|pid| tracers.contains(&pid)));
+    let traced: Vec<Process> = traced.into_iter().copied().chain(late).collect();
+    traced.iter().for_each(|process| process.signal(Signal::SIGKILL));
+    wait_until(|| !traced.iter().any(Process::alive));
+    others.iter().for_each(|process| process.signal(Signal::SIGKILL));
+}
+
+/// Every living process of this machine.
+fn all() -> Vec<Process> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.filter_map(Process::find).collect()
+}
+
+fn group(pid: i32) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    fields(&stat)?.nth(2)?.parse().ok()
+}
+
+fn tracer(pid: i32) -> Option<i32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("TracerPid:"))?
+        .trim()
+        .parse()
+        .ok()
+}
+
+fn is_traced(pid: i32) -> bool {
+    tracer(pid).is_some_and(|tracer| tracer != 0)
+}
+
+fn is_stopped(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    fields(&stat)
+        .and_then(|mut fields| fields.next())
+        .is_none_or(|state| matches!(state, "T" | "t" | "Z" | "X"))
+}
+
+/// Waits a moment for what the kernel is about to do.
+fn wait_until(done: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(2);
+    while !done() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

@@ -69,26 +69,26 @@ impl Queue {
         self.ask(request)?.wait(patience)?.into_output()
     }
 
-    /// The oldest request, on the machine's side.
-    pub(super) fn next(&self) -> Result<Option<(PathBuf, Request)>> {
-        let mut paths: Vec<PathBuf> = match fs::read_dir(&self.folder) {
-            Ok(entries) => entries.filter_map(|entry| Some(entry.ok()?.path())).collect(),
-            Err(_) => return Ok(None),
+    /// Takes the oldest request, on the machine's side.
+    pub(super) fn take(&self) -> Result<Option<(PathBuf, Request)>> {
+        let Ok(entries) = fs::read_dir(&self.folder) else {
+            return Ok(None);
         };
+        let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
         paths.retain(|path| path.extension().is_some_and(|extension| extension == "request"));
         let Some(path) = paths.into_iter().min() else {
             return Ok(None);
         };
         let text = fs::read_to_string(&path).with_context(|| format!("could not read {}", path.display()))?;
+        fs::remove_file(&path).with_context(|| format!("could not remove {}", path.display()))?;
         let request =
             serde_json::from_str(&text).with_context(|| format!("could not read {}", path.display()))?;
         Ok(Some((path, request)))
     }
 
-    /// Answers a request, on the machine's side.
+    /// Answers a request by the path it was taken from, on the machine's side.
     pub(super) fn answer(request: &Path, answer: &Answer) -> Result<()> {
-        write_whole(&request.with_extension("answer"), &serde_json::to_string(answer)?)?;
-        fs::remove_file(request).with_context(|| format!("could not remove {}", request.display()))
+        write_whole(&request.with_extension("answer"), &serde_json::to_string(answer)?)
     }
 
     /// Forgets what was asked of an earlier machine.
@@ -145,7 +145,7 @@ mod tests {
         let queue = Queue::new(folder);
         let first = queue.ask(&Request::Run(vec!["true".to_owned()])).unwrap();
         queue.ask(&Request::ChangeFlannel).unwrap();
-        let (path, request) = queue.next().unwrap().unwrap();
+        let (path, request) = queue.take().unwrap().unwrap();
         assert_eq!(request, Request::Run(vec!["true".to_owned()]));
         let done = Answer {
             code: 0,
@@ -153,9 +153,9 @@ mod tests {
             error: String::new(),
         };
         Queue::answer(&path, &done).unwrap();
+        assert_eq!(queue.take().unwrap().unwrap().1, Request::ChangeFlannel);
         assert_eq!(first.wait(Duration::from_secs(1)).unwrap(), done);
-        assert_eq!(queue.next().unwrap().unwrap().1, Request::ChangeFlannel);
+        assert!(queue.take().unwrap().is_none());
         queue.clear();
-        assert!(queue.next().unwrap().is_none());
     }
 }

@@ -12,7 +12,7 @@ use super::cluster::{Backend, Cluster, Node};
 use super::kubectl::{api_is_ready, kubectl, wait_for};
 use super::paths::{Paths, images};
 use super::progress::Progress;
-use super::{certificates, control_plane, flannel, machine, network, node, session, supervisor};
+use super::{certificates, control_plane, down, flannel, machine, network, node, session, supervisor};
 use crate::tools::{self, Group, Tool};
 use crate::uml::Kernel;
 
@@ -42,29 +42,21 @@ pub fn up(paths: &Paths, wish: Wish) -> Result<()> {
     let kernel = check_machine()?;
     tools::ensure(&Group::ALL)?;
     let before = Cluster::load(paths)?;
+    if before.is_none() {
+        down::remove(paths)?;
+        remove_logs(paths)?;
+    }
     let cluster = merge(before.clone(), wish);
-
     prepare(paths, &cluster)?;
     network::create()?;
     session::enter()?;
     start_supervisor(paths)?;
-    let (first, rest) = split(control_plane::services(paths));
-    for service in first {
-        paths.services().put(&service)?;
-    }
-    progress.say(&format!(
-        "booting {} nodes beside etcd and the API server",
-        cluster.nodes.len()
-    ));
+    start_control_plane(paths, progress)?;
     for &node in &cluster.nodes {
         node::launch(paths, node, &kernel)?;
     }
-    wait_for("the API server is ready", PATIENCE, || api_is_ready(paths))?;
-    progress.say("the API server is ready");
-    for service in rest {
-        paths.services().put(&service)?;
-    }
-    apply_manifests(paths)?;
+    progress.say(&format!("{} nodes boot", cluster.nodes.len()));
+    finish_control_plane(paths, progress)?;
     for &node in &cluster.nodes {
         node::settle(paths, node)?;
         progress.say(&format!("{} is Ready", node.name()));
@@ -81,6 +73,25 @@ pub fn up(paths: &Paths, wish: Wish) -> Result<()> {
         eprintln!("No image archives in target/images, so no pod can start: `make images`, then `lab load`.");
     }
     Ok(())
+}
+
+/// Starts etcd and the API server.
+fn start_control_plane(paths: &Paths, progress: Progress) -> Result<()> {
+    for service in control_plane::services(paths).iter().take(2) {
+        paths.services().put(service)?;
+    }
+    progress.say("etcd and the API server start");
+    Ok(())
+}
+
+/// Starts what would only fail until the API server is ready.
+fn finish_control_plane(paths: &Paths, progress: Progress) -> Result<()> {
+    wait_for("the API server is ready", PATIENCE, || api_is_ready(paths))?;
+    progress.say("the API server is ready");
+    for service in control_plane::services(paths).iter().skip(2) {
+        paths.services().put(service)?;
+    }
+    apply_manifests(paths)
 }
 
 fn merge(before: Option<Cluster>, wish: Wish) -> Cluster {
@@ -109,6 +120,15 @@ fn check_machine() -> Result<Kernel> {
         bail!("missing programs; apt-get install {}", missing.join(" "));
     }
     Kernel::find()
+}
+
+fn remove_logs(paths: &Paths) -> Result<()> {
+    match fs::remove_dir_all(paths.logs()) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).context("could not remove the old logs")
+        }
+        _ => Ok(()),
+    }
 }
 
 fn prepare(paths: &Paths, cluster: &Cluster) -> Result<()> {
@@ -162,13 +182,6 @@ fn start_supervisor(paths: &Paths) -> Result<()> {
             bail!("it has not")
         }
     })
-}
-
-/// etcd and the API server, which start at once; and those that would only fail until the API server is ready.
-fn split<T>(services: Vec<T>) -> (Vec<T>, Vec<T>) {
-    let mut first = services;
-    let rest = first.split_off(2);
-    (first, rest)
 }
 
 fn apply_manifests(paths: &Paths) -> Result<()> {

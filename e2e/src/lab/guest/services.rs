@@ -50,8 +50,6 @@ fn kubelet_configuration(paths: &Paths, node: Node) -> Value {
         "resolvConf": "",
         // Images come from archives; one that is removed would not come back.
         "imageGCHighThresholdPercent": 100,
-        // The root file system is a layer in memory, which kubelet cannot measure.
-        "localStorageCapacityIsolation": false,
     })
 }
 
