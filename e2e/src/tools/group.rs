@@ -171,11 +171,11 @@ impl Group {
     pub(super) fn typical_seconds(self) -> u64 {
         match self {
             Self::Containerd => 60,
-            Self::CoreDns => 140,
-            Self::Etcd => 60,
-            Self::Flannel => 45,
-            Self::Helm => 100,
-            Self::Helm3 => 60,
+            Self::CoreDns => 150,
+            Self::Etcd => 40,
+            Self::Flannel => 90,
+            Self::Helm => 25,
+            Self::Helm3 => 25,
             Self::Kubernetes => 400,
         }
     }
