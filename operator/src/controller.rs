@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::apply::{self, apply};
 use crate::build::build;
+use crate::causes::causes;
 use crate::config::Config;
 use crate::gather::gather;
 use crate::metrics::Metrics;
@@ -255,8 +256,8 @@ fn note(context: &Context, outcome: &Outcome) {
             context.sweep.notify_one();
         }
         Err(controller::Error::ReconcilerFailed(error, lb)) => {
-            tracing::warn!(%lb, error = error as &dyn std::error::Error, "reconcile failed");
+            tracing::warn!(%lb, error = causes(error), "reconcile failed");
         }
-        Err(error) => tracing::warn!(error = error as &dyn std::error::Error, "control loop"),
+        Err(error) => tracing::warn!(error = causes(error), "control loop"),
     }
 }

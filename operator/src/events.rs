@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::{Event, EventType, Recorder};
 
+use crate::causes::causes;
 use crd::condition::{self, reason};
 use crd::shorten;
 
@@ -27,7 +28,7 @@ pub(crate) async fn publish(
         };
         if let Err(error) = recorder.publish(&event, about).await {
             tracing::warn!(
-                error = &error as &dyn std::error::Error,
+                error = causes(&error),
                 reason = event.reason,
                 "could not write an event"
             );

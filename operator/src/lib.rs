@@ -5,6 +5,7 @@
 
 pub mod apply;
 pub mod build;
+mod causes;
 pub mod config;
 pub mod controller;
 mod events;

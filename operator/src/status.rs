@@ -19,6 +19,7 @@ use kube::Resource;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use crate::causes::causes;
 use crate::controller::Context;
 use crate::gather::Observed;
 use crate::{apply, events};
@@ -158,7 +159,7 @@ fn view(facts: &Facts<'_>, agents: &[Agent<'_>], tables_differ: bool) -> View {
         observed,
         refused,
     } = facts;
-    let refused = refused.map(|error| Finding::new(reason::CHILD_REFUSED, chain(error)));
+    let refused = refused.map(|error| Finding::new(reason::CHILD_REFUSED, causes(error)));
     let found = addresses::addresses(lb, observed).map(|found| {
         let values: Vec<String> = found.into_iter().map(|address| address.value).collect();
         values.join(", ")
@@ -261,26 +262,6 @@ fn since(facts: &Facts<'_>, known: Option<Instant>) -> Option<Instant> {
         .filter_map(|agent| agent.entry?.table_hash.as_ref())
         .collect();
     (hashes.len() > 1).then(|| known.unwrap_or_else(Instant::now))
-}
-
-/// The whole chain of causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let said = match cause.downcast_ref::<kube::Error>() {
-            Some(kube::Error::Api(status)) => status.message.clone(),
-            _ => cause.to_string(),
-        };
-        text = format!("{text}: {said}");
-        // kube's own chain repeats itself.
-        source = if cause.is::<kube::Error>() {
-            None
-        } else {
-            cause.source()
-        };
-    }
-    text
 }
 
 /// Whole seconds, as objects have them.

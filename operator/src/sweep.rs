@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::Context;
+use crate::causes::causes;
 use crate::watches::ours;
 use crd::{PortableLoadBalancer, names};
 
@@ -46,7 +47,7 @@ pub(crate) async fn run(context: Arc<Context>, stop: CancellationToken) {
             }
             Err(error) => {
                 context.metrics.failed("sweep");
-                tracing::warn!(error = &error as &dyn std::error::Error, "sweep failed");
+                tracing::warn!(error = causes(&error), "sweep failed");
             }
         }
         tokio::select! {

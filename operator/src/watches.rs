@@ -130,7 +130,8 @@ pub(crate) fn ours() -> String {
 }
 
 /// A watch that fills a store. It tells `relisted` when a whole list was read, since objects deleted while the watch
-/// was broken make no event. Errors are logged and retried here: they must not slow other watches down.
+/// was broken make no event. Errors, which the watcher logs, end here and are tried again: passed on, they would slow
+/// all other watches down.
 pub(crate) fn observe<K>(
     api: Api<K>,
     config: watcher::Config,
@@ -151,12 +152,7 @@ where
             }
         })
         .touched_objects()
-        .filter_map(|object| {
-            let object = object.inspect_err(|error| {
-                tracing::warn!(kind = %K::kind(&()), error = error as &dyn std::error::Error, "watch failed");
-            });
-            future::ready(object.ok().map(Ok))
-        })
+        .filter_map(|object| future::ready(object.ok().map(Ok)))
 }
 
 /// Adds all watches but that of the balancers.

@@ -1,6 +1,6 @@
 //! Where clients connect to, by the way of exposure.
 
-use k8s_openapi::api::core::v1::{Node, Service};
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use kube::ResourceExt;
 
 use super::pods::is_ready;
@@ -81,7 +81,7 @@ fn ingress_addresses(lb: &PortableLoadBalancer, observed: &Observed) -> Vec<Addr
 /// Only nodes with a ready agent take traffic. Addresses that the outside knows come first.
 fn node_addresses(observed: &Observed) -> Vec<Address> {
     let runs_agent = |node: &&std::sync::Arc<Node>| {
-        let mut pods = observed.pods.iter().filter(|pod| is_ready(pod));
+        let mut pods = observed.pods.iter().filter(|pod| takes_traffic(pod));
         pods.any(|pod| {
             pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref()) == node.metadata.name.as_ref()
         })
@@ -99,12 +99,13 @@ fn node_addresses(observed: &Observed) -> Vec<Address> {
 }
 
 fn pod_addresses(observed: &Observed) -> Vec<Address> {
-    let ready = observed
-        .pods
-        .iter()
-        .filter(|pod| is_ready(pod) && pod.metadata.deletion_timestamp.is_none());
+    let ready = observed.pods.iter().filter(|pod| takes_traffic(pod));
     let statuses = ready.filter_map(|pod| pod.status.as_ref()?.pod_ips.as_ref());
     statuses.flatten().map(|it| ip(it.ip.clone())).collect()
+}
+
+fn takes_traffic(pod: &Pod) -> bool {
+    is_ready(pod) && pod.metadata.deletion_timestamp.is_none()
 }
 
 fn ip(value: String) -> Address {

@@ -9,6 +9,9 @@ use super::truth::Finding;
 use crd::AgentStatus;
 use crd::condition::reason;
 
+/// Where a pod is that has no node.
+const NOWHERE: &str = "no node";
+
 /// One agent: a pod that is not going, and what it says of itself.
 pub(crate) struct Agent<'a> {
     /// Its entry in the status.
@@ -138,6 +141,7 @@ fn crashing(pod: &Pod, status: &ContainerStatus) -> String {
 fn pending(pod: &Pod, ready: bool, held: Option<i64>, generation: i64) -> Finding {
     let place = place(pod);
     let message = match (ready, held) {
+        _ if place == NOWHERE => "an agent waits for a node".to_owned(),
         (false, _) => format!("the agent on {place} is not ready yet"),
         (true, Some(held)) => format!("the agent on {place} still holds generation {held}, not {generation}"),
         (true, None) => format!("the agent on {place} has not told yet what it holds"),
@@ -163,7 +167,7 @@ fn image<'a>(pod: &'a Pod, container: &str) -> Option<&'a String> {
 
 fn place(pod: &Pod) -> String {
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref());
-    node.map_or_else(|| "no node".to_owned(), |node| format!("node {node}"))
+    node.map_or_else(|| NOWHERE.to_owned(), |node| format!("node {node}"))
 }
 
 fn pod_condition<'a>(pod: &'a Pod, type_: &str) -> Option<(&'a str, &'a str)> {

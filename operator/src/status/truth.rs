@@ -248,27 +248,27 @@ mod tests {
         });
         check("no endpoints", "TTTTFFT", |it| it.servers = Some(unhealthy(0)));
         check("no healthy server", "TTTTFFT", |it| {
-            it.servers = Some(unhealthy(3))
+            it.servers = Some(unhealthy(3));
         });
         check("one agent of two", "TTTFTTT", |it| {
-            (it.programmed, it.blocker) = (1, blocked())
+            (it.programmed, it.blocker) = (1, blocked());
         });
         check("no agent", "TTTFT?F", |it| {
-            (it.programmed, it.blocker) = (0, blocked())
+            (it.programmed, it.blocker) = (0, blocked());
         });
         check("no address", "TTFTTFF", |it| it.addresses = pending());
         check("no Service", "TFTTFFT", |it| {
-            (it.refs, it.servers) = (missing(), Some(unhealthy(0)))
+            (it.refs, it.servers) = (missing(), Some(unhealthy(0)));
         });
         check("one port of two missing", "TFTTTFT", |it| it.refs = missing());
         check("a bad edit", "FTTFT?F", |it| {
             (it.programmed, it.accepted) = (0, Err(finding(reason::INVALID_SPEC)));
         });
         check("tables differ", "TTTTTTT", |it| {
-            it.trouble = Some(finding(reason::TABLES_DIFFER))
+            it.trouble = Some(finding(reason::TABLES_DIFFER));
         });
         check("a warning", "TTTTTFT", |it| {
-            it.accepted = Ok(Some(finding("Warning")))
+            it.accepted = Ok(Some(finding("Warning")));
         });
         check("more agents than wanted", "TTTTTFT", |it| it.programmed = 3);
     }
