@@ -44,13 +44,22 @@ pub enum Backend {
 }
 
 impl Backend {
-    /// Its name in flannel's configuration, and in the annotation flannel writes on nodes.
+    /// Its name in flannel's configuration.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::HostGw => "host-gw",
             Self::Vxlan => "vxlan",
             Self::Udp => "udp",
+        }
+    }
+
+    /// What flannel writes on nodes: the name, but for udp, which says nothing.
+    #[must_use]
+    pub fn annotation(self) -> &'static str {
+        match self {
+            Self::Udp => "",
+            other => other.name(),
         }
     }
 }

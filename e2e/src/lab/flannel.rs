@@ -31,7 +31,7 @@ pub fn change(paths: &Paths, backend: Backend) -> Result<()> {
 }
 
 fn agrees(paths: &Paths, cluster: &Cluster) -> Result<()> {
-    let wanted = Some(cluster.flannel.name());
+    let wanted = Some(cluster.flannel.annotation());
     let ours = |name: &str| cluster.nodes.iter().any(|node| node.name() == name);
     match nodes(paths)?
         .iter()

@@ -56,11 +56,12 @@ impl Guest {
         self.phase("starting kubelet")?;
         services::write_configuration(&self.paths, self.node)?;
         self.services.put(&services::kubelet(&self.paths, self.node))?;
-        self.start_flannel()?;
-        self.services.put(&services::kube_proxy(&self.paths, self.node))?;
         self.phase("importing images")?;
         self.import(&images())?;
-        self.phase("waiting for flannel")?;
+        // Only now, since flannel fails until kubelet has registered the node.
+        self.phase("starting flannel and kube-proxy")?;
+        self.start_flannel()?;
+        self.services.put(&services::kube_proxy(&self.paths, self.node))?;
         self.finish_flannel()?;
         self.phase("ready")
     }

@@ -40,6 +40,7 @@ impl Process {
                 .into_iter()
                 .filter(|process| group(process.pid) == Some(self.pid));
             kill_all(&members.collect::<Vec<_>>());
+            wait_until(|| !self.alive());
         }
     }
 

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
@@ -81,6 +82,11 @@ impl ServiceFolder {
     /// Every service asked for.
     pub fn wanted(&self) -> Result<Vec<Service>> {
         self.read_all("json")
+    }
+
+    /// When a file came or went the last time.
+    pub(super) fn changed_at(&self) -> Option<SystemTime> {
+        fs::metadata(&self.path).ok()?.modified().ok()
     }
 
     /// Every service taken care of.

@@ -86,7 +86,11 @@ fn write_nodes(paths: &Paths, cluster: &Cluster, out: &mut impl Write) -> Result
         let view = views.iter().find(|view| view.name == node.name());
         let ready = view.map_or("unknown", |view| if view.ready { "yes" } else { "no" });
         let pods = view.and_then(|view| view.pods.as_deref()).unwrap_or("-");
-        let backend = view.and_then(|view| view.backend.as_deref()).unwrap_or("-");
+        let backend = match view.and_then(|view| view.backend.as_deref()) {
+            Some("") => "udp",
+            Some(name) => name,
+            None => "-",
+        };
         let ipvs = if node.ipvs == Ipvs::Missing {
             "missing"
         } else {

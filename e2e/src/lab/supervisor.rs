@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, anyhow};
 use nix::fcntl::{Flock, FlockArg};
@@ -17,6 +17,8 @@ use super::process::Process;
 use super::service::{Service, ServiceFolder, State};
 
 const TURN: Duration = Duration::from_millis(200);
+/// The folder is read when it has changed, and every so many turns in case its time stamp was too coarse to tell.
+const READ_EVERY: u32 = 25;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// Who runs this long is well again.
@@ -53,6 +55,10 @@ pub fn run(folder: ServiceFolder) -> Result<()> {
 
 struct Supervisor {
     folder: ServiceFolder,
+    /// What the folder asked for when it was read last.
+    wanted: BTreeMap<String, Service>,
+    changed_at: Option<SystemTime>,
+    turns: u32,
     tasks: BTreeMap<String, Task>,
     /// How children ended that no task has asked about yet.
     exits: BTreeMap<i32, String>,
@@ -68,18 +74,19 @@ impl Supervisor {
     /// Begins with what the last supervisor left running.
     fn take_over(folder: ServiceFolder) -> Result<Self> {
         let task = |state: State| {
-            (
-                state.service.name.clone(),
-                Task {
-                    state,
-                    started: Instant::now(),
-                    pause: Pause::default(),
-                },
-            )
+            let task = Task {
+                state,
+                started: Instant::now(),
+                pause: Pause::default(),
+            };
+            (task.state.service.name.clone(), task)
         };
         let tasks = folder.states()?.into_iter().map(task).collect();
         Ok(Self {
             folder,
+            wanted: BTreeMap::new(),
+            changed_at: None,
+            turns: 0,
             tasks,
             exits: BTreeMap::new(),
         })
@@ -87,16 +94,13 @@ impl Supervisor {
 
     fn turn(&mut self) -> Result<()> {
         self.bury();
-        let wanted: BTreeMap<String, Service> = self
-            .folder
-            .wanted()?
-            .into_iter()
-            .map(|service| (service.name.clone(), service))
-            .collect();
-        self.end_unwanted(&wanted)?;
-        for service in wanted.into_values() {
-            self.keep_running(service)?;
+        if self.turns.is_multiple_of(READ_EVERY) || self.folder.changed_at() != self.changed_at {
+            self.changed_at = self.folder.changed_at();
+            self.wanted = by_name(self.folder.wanted()?);
         }
+        self.turns += 1;
+        self.end_unwanted()?;
+        self.keep_wanted()?;
         self.exits.clear();
         Ok(())
     }
@@ -116,8 +120,8 @@ impl Supervisor {
         }
     }
 
-    fn end_unwanted(&mut self, wanted: &BTreeMap<String, Service>) -> Result<()> {
-        let unwanted = |task: &Task| wanted.get(&task.state.service.name) != Some(&task.state.service);
+    fn end_unwanted(&mut self) -> Result<()> {
+        let unwanted = |task: &Task| self.wanted.get(&task.state.service.name) != Some(&task.state.service);
         let names: Vec<String> = self
             .tasks
             .values()
@@ -129,24 +133,19 @@ impl Supervisor {
                 && let Some(process) = task.state.process
             {
                 process.kill_group();
-                while process.alive() {
-                    self.bury();
-                    std::thread::sleep(Duration::from_millis(10));
-                }
             }
             self.folder.remove_state(&name)?;
         }
         Ok(())
     }
 
-    fn keep_running(&mut self, service: Service) -> Result<()> {
-        let exits = &self.exits;
-        let task = self
-            .tasks
-            .entry(service.name.clone())
-            .or_insert_with(|| Task::new(service));
-        if task.check(exits) {
-            self.folder.put_state(&task.state)?;
+    fn keep_wanted(&mut self) -> Result<()> {
+        for (name, service) in &self.wanted {
+            let new = || Task::new(service.clone());
+            let task = self.tasks.entry(name.clone()).or_insert_with(new);
+            if task.check(&self.exits) {
+                self.folder.put_state(&task.state)?;
+            }
         }
         Ok(())
     }
@@ -193,6 +192,13 @@ impl Task {
         }
         self.state != before
     }
+}
+
+fn by_name(services: Vec<Service>) -> BTreeMap<String, Service> {
+    services
+        .into_iter()
+        .map(|service| (service.name.clone(), service))
+        .collect()
 }
 
 fn start(service: &Service) -> Result<Process> {

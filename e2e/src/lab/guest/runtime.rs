@@ -60,12 +60,9 @@ pub(super) fn answers() -> Result<()> {
 
 /// Gives an image archive to containerd, where kubelet finds it.
 pub(super) fn import(archive: &Path) -> Result<()> {
-    process::run(
-        Command::new("ctr")
-            .args(["-n", "k8s.io", "images", "import"])
-            .arg(archive),
-    )
-    .map(drop)
+    // Straight into its store; through its transfer service it takes twice as long.
+    let arguments = ["-n", "k8s.io", "images", "import", "--local"];
+    process::run(Command::new("ctr").args(arguments).arg(archive)).map(drop)
 }
 
 #[cfg(test)]
