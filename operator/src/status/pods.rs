@@ -57,15 +57,13 @@ pub(crate) fn is_ready(pod: &Pod) -> bool {
 }
 
 fn wrong(pod: &Pod, entry: Option<&AgentStatus>, node: Option<&Node>) -> Option<Finding> {
+    // It names its node itself.
     let told = || {
         let (reason, message) = (
             entry?.reason.as_ref()?,
             entry?.message.as_deref().unwrap_or_default(),
         );
-        Some(Finding::new(
-            reason,
-            format!("the agent on {} says: {message}", place(pod)),
-        ))
+        Some(Finding::new(reason, message))
     };
     unschedulable(pod)
         .or_else(|| node_away(pod, node))
@@ -243,7 +241,7 @@ mod tests {
     fn what_an_agent_says_of_itself_is_passed_on() {
         let entry = AgentStatus {
             reason: Some(reason::KERNEL_MODULE_MISSING.into()),
-            message: Some("module ip_vs is missing: install linux-modules-extra".into()),
+            message: Some("node node1: module ip_vs is missing: install linux-modules-extra".into()),
             ..AgentStatus::default()
         };
         let agent = Agent::read(&ready(), Some(&entry), 1, None).expect("an agent");
