@@ -147,19 +147,20 @@ impl Group {
 
     /// What the linker is told: no symbols, and for Kubernetes the version, without which it calls itself v0.0.0.
     pub(super) fn linker_flags(self) -> String {
-        let mut flags = "-s -w".to_owned();
-        if self == Self::Kubernetes {
-            let version = self.version("k8s.io/kubernetes");
-            let mut numbers = version.trim_start_matches('v').split('.');
-            for (name, value) in [
-                ("gitVersion", version),
-                ("gitMajor", numbers.next().unwrap_or("")),
-                ("gitMinor", numbers.next().unwrap_or("")),
-            ] {
-                flags += &format!(" -X k8s.io/component-base/version.{name}={value}");
-            }
+        let bare = "-s -w".to_owned();
+        if self != Self::Kubernetes {
+            return bare;
         }
-        flags
+        let version = self.version("k8s.io/kubernetes");
+        let mut numbers = version.trim_start_matches('v').split('.');
+        let mut number = || numbers.next().unwrap_or("");
+        let set = [
+            ("gitVersion", version),
+            ("gitMajor", number()),
+            ("gitMinor", number()),
+        ]
+        .map(|(name, value)| format!("-X k8s.io/component-base/version.{name}={value}"));
+        format!("{bare} {}", set.join(" "))
     }
 
     /// Whether C is compiled too: flannel's udp backend is partly C.
@@ -174,8 +175,7 @@ impl Group {
             Self::CoreDns => 150,
             Self::Etcd => 40,
             Self::Flannel => 90,
-            Self::Helm => 25,
-            Self::Helm3 => 25,
+            Self::Helm | Self::Helm3 => 25,
             Self::Kubernetes => 400,
         }
     }
