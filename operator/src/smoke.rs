@@ -71,15 +71,23 @@ pub async fn run(client: Client, request: &Request) -> Result<(), Error> {
         sleep(POLL).await;
     };
     let (host, port) = target(&lb).ok_or(Error::NoTarget)?;
-    for number in 1..=request.requests {
-        let deadline = deadline.min(Instant::now() + PER_REQUEST);
-        let answer = timeout_at(deadline, get(&host, port, &request.path)).await;
-        let cause = match answer {
-            Ok(Ok(line)) if is_ok(&line) => continue,
+    let mut number = 1;
+    while number <= request.requests {
+        let until = deadline.min(Instant::now() + PER_REQUEST);
+        let cause = match timeout_at(until, get(&host, port, &request.path)).await {
+            Ok(Ok(line)) if is_ok(&line) => {
+                number += 1;
+                continue;
+            }
             Ok(Ok(line)) => format!("the answer was {line:?}"),
             Ok(Err(error)) => error.to_string(),
             Err(_) => "no answer in time".to_owned(),
         };
+        // A node's kube-proxy may learn of a new Service later than its balancer is ready.
+        if number == 1 && Instant::now() < deadline {
+            sleep(POLL).await;
+            continue;
+        }
         let target = format!("{host} port {port}");
         return Err(Error::Failed {
             number,
