@@ -88,12 +88,14 @@ pub struct Agent {
     leaving: Option<Instant>,
 }
 
-/// Why the loop woke up.
-enum Wake {
-    Facts,
-    Time,
-    Refresh(Refresh),
-    Stop,
+/// The ends of the channels that the agent is spoken to through.
+pub struct Inlets {
+    /// What is learnt.
+    pub facts: mpsc::Receiver<Fact>,
+    /// Who wants fresh counters.
+    pub refreshes: mpsc::Receiver<Refresh>,
+    /// Told to stop.
+    pub stop: CancellationToken,
 }
 
 impl Agent {
@@ -118,12 +120,7 @@ impl Agent {
     }
 
     /// Serves until told to stop. It never clears the table.
-    pub async fn run(
-        mut self,
-        mut facts: mpsc::Receiver<Fact>,
-        mut refreshes: mpsc::Receiver<Refresh>,
-        stop: CancellationToken,
-    ) {
+    pub async fn run(mut self, mut inlets: Inlets) {
         let mut resync = Instant::now();
         loop {
             self.outlets.heartbeat.send_replace(Instant::now());
@@ -142,29 +139,26 @@ impl Agent {
                 info!("leaving; the table stays");
                 return;
             }
-            loop {
-                let wake_up = self.next_wake_up(resync);
-                let wake = tokio::select! {
-                    Some(fact) = facts.recv() => {
-                        self.take(fact, &mut facts).await;
-                        Wake::Facts
-                    }
-                    Some(done) = refreshes.recv() => Wake::Refresh(done),
-                    () = stop.cancelled(), if self.leaving.is_none() => Wake::Stop,
-                    () = sleep_until(wake_up) => Wake::Time,
-                };
-                match wake {
-                    Wake::Refresh(done) => {
-                        self.refresh().await;
-                        let _ = done.send(());
-                    }
-                    Wake::Stop => {
-                        info!("told to stop");
-                        self.leaving = Some(Instant::now());
-                        break;
-                    }
-                    Wake::Facts | Wake::Time => break,
+            self.wait(&mut inlets, resync).await;
+        }
+    }
+
+    /// Waits until there is a reason to look at the kernel again.
+    async fn wait(&mut self, inlets: &mut Inlets, resync: Instant) {
+        let wake_up = self.next_wake_up(resync);
+        loop {
+            tokio::select! {
+                Some(fact) = inlets.facts.recv() => return self.take(fact, &mut inlets.facts).await,
+                Some(done) = inlets.refreshes.recv() => {
+                    self.refresh().await;
+                    let _ = done.send(());
                 }
+                () = inlets.stop.cancelled(), if self.leaving.is_none() => {
+                    info!("told to stop");
+                    self.leaving = Some(Instant::now());
+                    return;
+                }
+                () = sleep_until(wake_up) => return,
             }
         }
     }
@@ -182,10 +176,10 @@ impl Agent {
             .refusal()
             .filter(|refusal| before.as_ref() != Some(refusal))
         {
-            let (generation, message) = (refusal.generation, &refusal.message);
+            let (generation, problem) = (refusal.generation, &refusal.message);
             error!(
                 generation,
-                message, "the object is not served; the previous one still is"
+                problem, "the object is not served; the previous one still is"
             );
         }
     }

@@ -48,10 +48,11 @@ impl Converger {
         let mut table = wanted.clone();
         let active = before.active();
         let current = Current {
+            now: Instant::now(),
             table: &before.table,
             active: &active,
         };
-        self.drain.extend(&mut table, current, timeout, Instant::now());
+        self.drain.extend(&mut table, current, timeout);
         let is_draining = self.drain.is_busy();
         let steps = plan(&before.table, &table);
         if steps.is_empty() {

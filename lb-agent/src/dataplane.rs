@@ -18,25 +18,25 @@ use crate::table::{Family, Listener, Service, Table};
 pub enum Error {
     /// IPVS can't be reached.
     #[error("could not open IPVS")]
-    Open(#[source] ipvs::Error),
+    Open(#[source] Box<ipvs::Error>),
     /// Its timeouts can't be set.
     #[error("could not set the timeouts of IPVS")]
-    Timeouts(#[source] ipvs::Error),
+    Timeouts(#[source] Box<ipvs::Error>),
     /// Its tables can't be read.
     #[error("could not read the IPVS tables")]
-    Read(#[source] ipvs::Error),
+    Read(#[source] Box<ipvs::Error>),
     /// It refused a step.
     #[error("could not {step}")]
     Step {
         /// The step.
         step: String,
-        /// Why.
+        /// Why. It carries the command, and so is large.
         #[source]
-        source: ipvs::Error,
+        source: Box<ipvs::Error>,
     },
     /// It could not be told of steps.
     #[error("could not send steps to IPVS")]
-    Apply(#[source] ipvs::Error),
+    Apply(#[source] Box<ipvs::Error>),
     /// The rules of a family can't be read or changed.
     #[error("could not set the {family} rules")]
     Rules {
@@ -139,7 +139,8 @@ impl Dataplane {
     pub fn read(&mut self, depth: Depth) -> Result<Observed, Error> {
         let mut observed = Observed::default();
         let result = read_ipvs(self.client()?, &mut observed);
-        self.keep_client_if_sound(result).map_err(Error::Read)?;
+        self.keep_client_if_sound(result)
+            .map_err(|error| Error::Read(Box::new(error)))?;
         if depth == Depth::All || !self.has_read_rules {
             for (family, rules) in &mut self.rules {
                 read_rules(*family, rules)?;
@@ -176,16 +177,19 @@ impl Dataplane {
     /// The kernel's own facts about IPVS.
     pub fn info(&mut self) -> Result<ipvs::Info, Error> {
         let result = self.client()?.info();
-        self.keep_client_if_sound(result).map_err(Error::Read)
+        self.keep_client_if_sound(result)
+            .map_err(|error| Error::Read(Box::new(error)))
     }
 
     fn client(&mut self) -> Result<&mut ipvs::Client, Error> {
         if self.ipvs.is_none() {
-            let mut client = ipvs::Client::open().map_err(Error::Open)?;
-            set_timeouts(&mut client).map_err(Error::Timeouts)?;
+            let mut client = ipvs::Client::open().map_err(|error| Error::Open(Box::new(error)))?;
+            set_timeouts(&mut client).map_err(|error| Error::Timeouts(Box::new(error)))?;
             self.ipvs = Some(client);
         }
-        self.ipvs.as_mut().ok_or(Error::Open(ipvs::Error::FamilyMissing))
+        self.ipvs
+            .as_mut()
+            .ok_or_else(|| Error::Open(Box::new(ipvs::Error::FamilyMissing)))
     }
 
     /// After any failure the next call opens a new socket: what else was on the old one is not known.
@@ -211,7 +215,9 @@ impl Dataplane {
             return Ok(());
         }
         let result = self.client()?.apply(&batch);
-        let rejections = self.keep_client_if_sound(result).map_err(Error::Apply)?;
+        let rejections = self
+            .keep_client_if_sound(result)
+            .map_err(|error| Error::Apply(Box::new(error)))?;
         let mut first = None;
         for rejection in rejections {
             let step = steps
@@ -224,7 +230,7 @@ impl Dataplane {
             );
             first.get_or_insert(Error::Step {
                 step,
-                source: rejection.error,
+                source: Box::new(rejection.error),
             });
         }
         first.map_or(Ok(()), Err)

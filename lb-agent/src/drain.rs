@@ -23,9 +23,11 @@ pub struct Drain {
     since: BTreeMap<(Listener, SocketAddr), Instant>,
 }
 
-/// What the kernel holds now.
+/// What the kernel holds, and when.
 #[derive(Clone, Copy, Debug)]
 pub struct Current<'a> {
+    /// The time.
+    pub now: Instant,
     /// Its table.
     pub table: &'a Table,
     /// Its connections.
@@ -34,7 +36,7 @@ pub struct Current<'a> {
 
 impl Drain {
     /// Adds to `wanted` the servers of the current table that still drain.
-    pub fn extend(&mut self, wanted: &mut Table, current: Current<'_>, timeout: Duration, now: Instant) {
+    pub fn extend(&mut self, wanted: &mut Table, current: Current<'_>, timeout: Duration) {
         let mut draining = BTreeSet::new();
         for (listener, service) in &current.table.services {
             let kept = wanted.services.get(listener);
@@ -44,12 +46,12 @@ impl Drain {
                 .filter(|(address, _)| !kept.is_some_and(|kept| kept.servers.contains_key(address)));
             for (address, server) in gone {
                 let key = (*listener, *address);
-                let since = *self.since.entry(key).or_insert(now);
+                let since = *self.since.entry(key).or_insert(current.now);
                 // Only at weight 0 does "no connections" mean that none will come.
                 let is_idle = server.weight == Weight::DRAINING
                     && listener.protocol != Protocol::UDP
                     && current.active.get(&key).copied().unwrap_or_default() == 0;
-                let is_over = now.saturating_duration_since(since) >= limit(*listener, timeout);
+                let is_over = current.now.saturating_duration_since(since) >= limit(*listener, timeout);
                 if !is_idle && !is_over {
                     draining.insert(key);
                 }
@@ -136,16 +138,13 @@ mod tests {
 
         fn after(&mut self, seconds: u64, current: &Table, wanted: &Table) -> Table {
             let mut wanted = wanted.clone();
+            let now = self.start + Duration::from_secs(seconds);
             let current = Current {
+                now,
                 table: current,
                 active: &self.active,
             };
-            self.drain.extend(
-                &mut wanted,
-                current,
-                TIMEOUT,
-                self.start + Duration::from_secs(seconds),
-            );
+            self.drain.extend(&mut wanted, current, TIMEOUT);
             wanted
         }
     }
@@ -240,11 +239,12 @@ mod tests {
         let mut wanted = table(tcp, &[]);
         let current = table(tcp, &[(1, 1)]);
         let active = ActiveConnections::new();
-        let now = Current {
+        let current = Current {
+            now: Instant::now(),
             table: &current,
             active: &active,
         };
-        Drain::default().extend(&mut wanted, now, Duration::ZERO, Instant::now());
+        Drain::default().extend(&mut wanted, current, Duration::ZERO);
         assert_eq!(wanted, table(tcp, &[]));
     }
 }

@@ -40,6 +40,9 @@ pub enum Error {
     /// There is not exactly one object.
     #[error("the file has {0} documents of kind PortableLoadBalancer; it must have one")]
     Balancers(usize),
+    /// The object is not valid.
+    #[error("{0}")]
+    Invalid(String),
 }
 
 /// Sends the file's facts, now and whenever it changes. A file that becomes wrong changes nothing.
@@ -114,7 +117,15 @@ pub fn parse(text: &str) -> Result<Vec<Fact>, Error> {
     let Some(balancer) = balancers.pop().filter(|_| count == 1) else {
         return Err(Error::Balancers(count));
     };
-    Ok(facts(balancer, services, slices))
+    let problems: Vec<String> = crd::validate::validate(&balancer)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    if problems.is_empty() {
+        Ok(facts(balancer, services, slices))
+    } else {
+        Err(Error::Invalid(problems.join("; ")))
+    }
 }
 
 fn facts(
@@ -201,5 +212,6 @@ endpoints: [{addresses: [10.0.0.3]}]
         assert!(text(&format!("{FILE}---{FILE}")).contains("2 documents"));
         assert!(text(&FILE.replace("port: 80,", "port: http,")).contains("document 1"));
         assert!(text("{").contains("YAML"));
+        assert!(text(&FILE.replace("port: 80,", "port: 0,")).contains("spec.ports[0].port"));
     }
 }

@@ -17,7 +17,7 @@ use tracing::warn;
 use crate::metrics::Metrics;
 
 /// The loop wakes up far more often; a change of iptables may take 20 s a family.
-const SILENCE: Duration = Duration::from_secs(180);
+const SILENCE: Duration = Duration::from_mins(3);
 /// How long a scrape waits for fresh counters before it takes what was last read.
 const FRESHNESS: Duration = Duration::from_secs(2);
 

@@ -48,13 +48,13 @@ impl Chain {
             "PLB-MASQ" => vec![format!(
                 "-A PLB-MASQ -m mark --mark {MARK_BIT:#x}/{MARK_BIT:#x} -j MASQUERADE --random-fully"
             )],
-            _ => marked.iter().map(mark_rule).collect(),
+            _ => marked.iter().copied().map(mark_rule).collect(),
         }
     }
 }
 
 /// Only packets of the client's direction: replies to the agent's own connections would be balanced too.
-fn mark_rule(listener: &Listener) -> String {
+fn mark_rule(listener: Listener) -> String {
     let protocol = listener.protocol.as_str().to_ascii_lowercase();
     let (port, mark) = (listener.port, listener.mark());
     format!(

@@ -17,7 +17,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::dataplane::Observed;
-use crate::table::{Listener, Weight};
+use crate::table::{Listener, Table, Weight};
 
 /// Seconds from a change of slices to the kernel.
 const LATENCY: [f64; 12] = [0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 30.0];
@@ -199,53 +199,65 @@ const GAUGES: [Series<i64>; 3] = [
 impl Collector for Servers {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
         let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for (name, help, read) in COUNTERS {
-            let kind = ConstCounter::new(0_u64).metric_type();
-            let mut metric = encoder.encode_descriptor(name, help, None, kind)?;
-            for ((listener, at), entry) in &held.observed.servers {
-                let labels = ServerLabels::of(*listener, *at);
-                ConstCounter::new(read(entry)).encode(metric.encode_family(&labels)?)?;
-            }
+        for series in COUNTERS {
+            each_server(&mut encoder, &held.observed, series, ConstCounter::new)?;
         }
-        for (name, help, read) in GAUGES {
-            let kind = ConstGauge::new(0_i64).metric_type();
-            let mut metric = encoder.encode_descriptor(name, help, None, kind)?;
-            for ((listener, at), entry) in &held.observed.servers {
-                let labels = ServerLabels::of(*listener, *at);
-                ConstGauge::new(read(entry)).encode(metric.encode_family(&labels)?)?;
-            }
+        for series in GAUGES {
+            each_server(&mut encoder, &held.observed, series, ConstGauge::new)?;
         }
-        let table = &held.observed.table;
-        let servers = table
-            .services
-            .values()
-            .flat_map(|service| service.servers.values());
-        let draining = servers.filter(|server| server.weight == Weight::DRAINING).count();
-        gauge(
-            &mut encoder,
-            "table_services",
-            "Services in the kernel",
-            table.services.len(),
-        )?;
-        gauge(
-            &mut encoder,
-            "table_servers",
-            "Servers in the kernel, draining ones included",
-            table.server_count(),
-        )?;
-        gauge(
-            &mut encoder,
-            "draining_servers",
-            "Servers of weight 0 in the kernel",
-            draining,
-        )?;
-        if let Some(buckets) = held.buckets {
-            let help =
-                "Buckets of the connection table of IPVS; up to Linux 6.12 all pods of a node share them";
-            gauge(&mut encoder, "ipvs_connection_table_size", help, buckets as usize)?;
+        whole_table(&mut encoder, &held.observed.table)?;
+        let about = "Buckets of the connection table of IPVS; up to Linux 6.12 all pods of a node share them";
+        match held.buckets {
+            Some(buckets) => gauge(
+                &mut encoder,
+                "ipvs_connection_table_size",
+                about,
+                buckets as usize,
+            ),
+            None => Ok(()),
         }
-        Ok(())
     }
+}
+
+fn whole_table(encoder: &mut DescriptorEncoder<'_>, table: &Table) -> fmt::Result {
+    let servers = table
+        .services
+        .values()
+        .flat_map(|service| service.servers.values());
+    let draining = servers.filter(|server| server.weight == Weight::DRAINING).count();
+    gauge(
+        encoder,
+        "table_services",
+        "Services in the kernel",
+        table.services.len(),
+    )?;
+    gauge(
+        encoder,
+        "table_servers",
+        "Servers in the kernel, draining ones included",
+        table.server_count(),
+    )?;
+    gauge(
+        encoder,
+        "draining_servers",
+        "Servers of weight 0 in the kernel",
+        draining,
+    )
+}
+
+fn each_server<T: Default, M: EncodeMetric>(
+    encoder: &mut DescriptorEncoder<'_>,
+    observed: &Observed,
+    (name, help, read): Series<T>,
+    metric: fn(T) -> M,
+) -> fmt::Result {
+    let kind = metric(T::default()).metric_type();
+    let mut encoder = encoder.encode_descriptor(name, help, None, kind)?;
+    for ((listener, at), entry) in &observed.servers {
+        let labels = ServerLabels::of(*listener, *at);
+        metric(read(entry)).encode(encoder.encode_family(&labels)?)?;
+    }
+    Ok(())
 }
 
 /// How full the connection tracking of this namespace is.

@@ -17,7 +17,7 @@ use crate::table::Family;
 /// Where the findings are left.
 pub const FINDINGS: &str = "/run/portable-lb/prepare.json";
 
-/// Asked for one after the other, since one that is missing must not keep the next from being loaded.
+/// What full NAT may need. A node without one of them may have it built in, or do without.
 const MODULES: [&str; 22] = [
     "ip_vs",
     "ip_vs_rr",
@@ -113,20 +113,19 @@ pub fn missing_module(name: &str) -> Finding {
 
 /// Where the container has the node's modules, or there is no container. Elsewhere the kernel loads them by need.
 fn load_modules() {
-    for module in MODULES {
-        let mut command = Command::new("modprobe");
-        command
-            .args(["-q", module])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        if let Err(error) = command.status() {
-            info!(
-                error = &error as &dyn std::error::Error,
-                "no modprobe; the kernel loads modules by need"
-            );
-            return;
-        }
+    let mut command = Command::new("modprobe");
+    // With --all one that is missing does not keep the next from being loaded.
+    command
+        .args(["--quiet", "--all"])
+        .args(MODULES)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    if let Err(error) = command.status() {
+        info!(
+            error = &error as &dyn std::error::Error,
+            "no modprobe; the kernel loads modules by need"
+        );
     }
 }
 

@@ -40,12 +40,14 @@ pub struct Trouble {
 
 impl From<&Error> for Trouble {
     fn from(error: &Error) -> Self {
+        let of_ipvs = |error: &ipvs::Error| match error {
+            ipvs::Error::FamilyMissing | ipvs::Error::SchedulerUnavailable(_) => {
+                reason::KERNEL_MODULE_MISSING
+            }
+            _ => reason::PROGRAMMING_FAILED,
+        };
         let reason = match error {
-            Error::Open(ipvs::Error::FamilyMissing)
-            | Error::Step {
-                source: ipvs::Error::SchedulerUnavailable(_),
-                ..
-            } => reason::KERNEL_MODULE_MISSING,
+            Error::Open(source) | Error::Step { source, .. } => of_ipvs(source),
             Error::NoIptables { .. } => reason::IPTABLES_UNAVAILABLE,
             _ => reason::PROGRAMMING_FAILED,
         };
@@ -262,6 +264,18 @@ mod tests {
         }
     }
 
+    fn told(status: &AgentStatus) -> Vec<String> {
+        let line = |it: &ServerException| {
+            format!(
+                "{} {:?} {}",
+                it.server,
+                it.state,
+                it.reason.as_deref().unwrap_or_default()
+            )
+        };
+        status.exceptions.iter().map(line).collect()
+    }
+
     #[test]
     fn servers_are_counted_by_what_they_do() {
         let wanted = wanted(
@@ -283,28 +297,10 @@ mod tests {
             programmed: Some(2),
             ..Situation::default()
         });
+        let counts = status.servers.expect("counted");
+        assert_eq!((counts.total, counts.healthy, counts.draining), (3, 1, 2));
         assert_eq!(
-            status.servers,
-            Some(ServerCounts {
-                total: 3,
-                healthy: 1,
-                draining: 2
-            })
-        );
-        let told: Vec<String> = status
-            .exceptions
-            .iter()
-            .map(|it| {
-                format!(
-                    "{} {:?} {}",
-                    it.server,
-                    it.state,
-                    it.reason.as_deref().unwrap_or_default()
-                )
-            })
-            .collect();
-        assert_eq!(
-            told,
+            told(&status),
             [
                 "10.0.0.2:8080/TCP Unhealthy NotReady",
                 "10.0.0.3:8080/TCP Draining Terminating",
@@ -321,7 +317,7 @@ mod tests {
 
     #[test]
     fn a_missing_module_is_named_with_its_node_and_its_remedy() {
-        let error = Error::Open(ipvs::Error::FamilyMissing);
+        let error = Error::Open(Box::new(ipvs::Error::FamilyMissing));
         let findings = [missing_module("x")];
         let trouble = Trouble::from(&error);
         let status = agent_status(&Situation {
@@ -340,7 +336,7 @@ mod tests {
 
     #[test]
     fn a_missing_scheduler_is_a_missing_module() {
-        let source = ipvs::Error::SchedulerUnavailable("twos".parse().expect("a name"));
+        let source = Box::new(ipvs::Error::SchedulerUnavailable("twos".parse().expect("a name")));
         let trouble = Trouble::from(&Error::Step {
             step: "add service".into(),
             source,

@@ -11,12 +11,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::agent::{Agent, Farewell, Outlets, Settings};
+use crate::agent::{Agent, Farewell, Inlets, Outlets, Settings};
 use crate::cli::{self, ServeArgs};
 use crate::endpoints::Trust;
 use crate::facts::Fact;
 use crate::follow::{Followed, Seen, follow};
-use crate::http::{self, Shared};
+use crate::http::{self, Refresh, Shared};
 use crate::metrics::Metrics;
 use crate::report::Identity;
 use crate::{file, prepare, status};
@@ -32,39 +32,58 @@ pub async fn run(arguments: ServeArgs) -> anyhow::Result<()> {
         // No init container did it before. What it finds it logs.
         let _ = prepare::prepare(&settings.families);
     }
+    let (outlets, shared, refreshes, status) = outlets();
+    let (facts, learnt) = mpsc::channel(64);
+    let listener = http::listen(arguments.admin_port)
+        .await
+        .context("could not listen on the admin port")?;
+    tokio::spawn(http::serve(listener, shared));
+    match &arguments.file {
+        Some(path) => drop(tokio::spawn(file::follow(path.clone(), facts))),
+        None => drop(tokio::spawn(follow_kubernetes(
+            followed(&arguments),
+            facts,
+            status,
+        ))),
+    }
+    let inlets = Inlets {
+        facts: learnt,
+        refreshes,
+        stop,
+    };
+    Agent::new(settings, outlets).run(inlets).await;
+    Ok(())
+}
+
+/// What the loop speaks into, and who listens.
+fn outlets() -> (
+    Outlets,
+    Shared,
+    mpsc::Receiver<Refresh>,
+    watch::Receiver<crd::AgentStatus>,
+) {
     let (status, wanted_status) = watch::channel(crd::AgentStatus::default());
     let (readiness, ready) = watch::channel(Err("no table yet".to_owned()));
     let (heartbeat, beats) = watch::channel(Instant::now());
     let (refresh, refreshes) = mpsc::channel(4);
-    let (facts, learnt) = mpsc::channel(64);
     let metrics = Arc::new(Metrics::default());
-
     let shared = Shared {
         readiness: ready,
         heartbeat: beats,
         metrics: metrics.clone(),
         refresh,
     };
-    let listener = http::listen(arguments.admin_port)
-        .await
-        .context("could not listen on the admin port")?;
-    tokio::spawn(http::serve(listener, shared));
-    match arguments.file {
-        Some(path) => drop(tokio::spawn(file::follow(path, facts))),
-        None => drop(tokio::spawn(follow_kubernetes(
-            followed(&arguments),
-            facts,
-            wanted_status,
-        ))),
-    }
-    let outlets = Outlets {
-        status,
-        readiness,
-        heartbeat,
-        metrics,
-    };
-    Agent::new(settings, outlets).run(learnt, refreshes, stop).await;
-    Ok(())
+    (
+        Outlets {
+            status,
+            readiness,
+            heartbeat,
+            metrics,
+        },
+        shared,
+        refreshes,
+        wanted_status,
+    )
 }
 
 async fn settings(arguments: &ServeArgs) -> Settings {

@@ -5,10 +5,9 @@
 mod scene;
 
 use std::net::{SocketAddr, TcpStream};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use scene::{AGENT, AGENT_V6, Object, Scene, ask};
+use scene::{AGENT, AGENT_V6, Object, Scene, ask, pause};
 
 const HTTP: &str = "scheduler: {name: rr}, ports: [{name: http, port: 80, targetPort: http}]";
 
@@ -36,8 +35,8 @@ fn the_kernel_holds_what_the_object_says() {
             "-A -f 1073807440 -6 -s rr",
             "-a -f 1073741904 -r 10.1.0.2:8080 -m -w 1",
             "-a -f 1073741904 -r 10.1.0.3:8080 -m -w 1",
-            "-a -f 1073807440 -r [fd00::2]:8080 -m -w 1",
-            "-a -f 1073807440 -r [fd00::3]:8080 -m -w 1",
+            "-a -f 1073807440 -6 -r [fd00::2]:8080 -m -w 1",
+            "-a -f 1073807440 -6 -r [fd00::3]:8080 -m -w 1",
         ]
     );
     for (program, mark) in [("iptables-save", "0x40000050"), ("ip6tables-save", "0x40010050")] {
@@ -114,7 +113,10 @@ fn a_new_agent_takes_over_what_the_old_one_left() {
 
 #[test]
 fn what_others_change_is_mended_and_told() {
-    let scene = serving(HTTP, &[2, 3]);
+    let mut scene = Scene::new();
+    scene.resync = 1;
+    scene.write(&object(HTTP, &[2, 3]));
+    scene.start();
     let (table, rules) = (scene.agents("ipvsadm -Sn"), plain(&scene.agents("iptables-save")));
     for damage in [
         "ipvsadm -D -f 1073741904",
@@ -315,7 +317,7 @@ fn udp_is_balanced_and_moves_when_its_server_goes() {
     let end = Instant::now() + Duration::from_secs(30);
     while !clients.iter().all(|client| ask(client) == Some(3)) {
         assert!(Instant::now() < end, "the flow never moved");
-        thread::sleep(Duration::from_millis(100));
+        pause();
     }
 }
 

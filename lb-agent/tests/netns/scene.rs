@@ -4,37 +4,40 @@ use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::path::PathBuf;
-use std::process::{Child, Command};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sched::{CloneFlags, setns};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, setns, unshare};
 
 static SCENES: AtomicU32 = AtomicU32::new(0);
 const PATIENCE: Duration = Duration::from_secs(40);
 
 /// The agent's addresses.
-pub const AGENT: &str = "10.1.0.1";
-pub const AGENT_V6: &str = "fd00::1";
+pub(crate) const AGENT: &str = "10.1.0.1";
+pub(crate) const AGENT_V6: &str = "fd00::1";
 
-pub struct Scene {
+pub(crate) struct Scene {
     number: u32,
     file: PathBuf,
     log: PathBuf,
     agent: Option<Child>,
+    /// Seconds between two looks of the agent at everything.
+    pub(crate) resync: u32,
 }
 
 /// What the object in the agent's file says.
-pub struct Object<'a> {
-    pub spec: &'a str,
+pub(crate) struct Object<'a> {
+    pub(crate) spec: &'a str,
     /// Servers by the last number of their addresses.
-    pub servers: &'a [u8],
+    pub(crate) servers: &'a [u8],
 }
 
 impl Scene {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let number = SCENES.fetch_add(1, Ordering::Relaxed);
         let folder = PathBuf::from(format!("/run/scene-{number}"));
         fs::create_dir_all(&folder).expect("can be made");
@@ -43,10 +46,10 @@ impl Scene {
             file: folder.join("plb.yaml"),
             log: folder.join("log"),
             agent: None,
+            resync: 60,
         };
-        run("ip", &["netns", "add", &scene.name("hub")]);
-        scene.ip("hub", "link add br0 type bridge");
-        scene.ip("hub", "link set br0 up");
+        make_namespace(&scene.name("hub"));
+        scene.ip("hub", "link add br0 type bridge\nlink set br0 up\n");
         for (place, octet) in [("agent", 1), ("client", 9), ("server2", 2), ("server3", 3)] {
             scene.join(place, octet);
         }
@@ -56,29 +59,37 @@ impl Scene {
         scene
     }
 
-    pub fn name(&self, place: &str) -> String {
+    pub(crate) fn name(&self, place: &str) -> String {
         format!("{place}-{}", self.number)
     }
 
-    fn ip(&self, place: &str, arguments: &str) {
-        let name = self.name(place);
-        let mut all = vec!["-n", &name];
-        all.extend(arguments.split(' '));
-        run("ip", &all);
+    /// Many commands of `ip` at once: starting a program takes long in such a machine.
+    fn ip(&self, place: &str, commands: &str) {
+        let mut child = Command::new("ip")
+            .args(["-n", &self.name(place), "-batch", "-"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("can be run");
+        child
+            .stdin
+            .take()
+            .expect("is a pipe")
+            .write_all(commands.as_bytes())
+            .expect("it reads");
+        assert!(child.wait().expect("it ends").success(), "{commands}");
     }
 
     fn join(&self, place: &str, octet: u8) {
-        let (name, hub) = (self.name(place), self.name("hub"));
-        run("ip", &["netns", "add", &name]);
+        make_namespace(&self.name(place));
+        let hub = self.name("hub");
         self.ip(
             place,
-            &format!("link add eth0 type veth peer name v{octet} netns {hub}"),
+            &format!(
+                "link add eth0 type veth peer name v{octet} netns {hub}\naddr add 10.1.0.{octet}/24 dev eth0\n\
+                 addr add fd00::{octet}/64 dev eth0 nodad\nlink set eth0 up\nlink set lo up\n"
+            ),
         );
-        self.ip("hub", &format!("link set v{octet} master br0 up"));
-        self.ip(place, &format!("addr add 10.1.0.{octet}/24 dev eth0"));
-        self.ip(place, &format!("addr add fd00::{octet}/64 dev eth0 nodad"));
-        self.ip(place, "link set eth0 up");
-        self.ip(place, "link set lo up");
+        self.ip("hub", &format!("link set v{octet} master br0 up\n"));
     }
 
     /// A TCP and UDP server that tells its number and the client's address, and then echoes.
@@ -104,8 +115,12 @@ impl Scene {
     }
 
     /// Runs a job in a place's network namespace.
-    pub fn within<T: Send + 'static>(&self, place: &str, job: impl FnOnce() -> T + Send + 'static) -> T {
-        let path = format!("/run/netns/{}", self.name(place));
+    pub(crate) fn within<T: Send + 'static>(
+        &self,
+        place: &str,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        let path = namespace(&self.name(place));
         let work = thread::spawn(move || {
             setns(File::open(path).expect("was made"), CloneFlags::CLONE_NEWNET).expect("may enter");
             job()
@@ -114,14 +129,14 @@ impl Scene {
     }
 
     /// The output of a program in the agent's namespace.
-    pub fn agents(&self, command: &str) -> String {
+    pub(crate) fn agents(&self, command: &str) -> String {
         let mut words: Vec<&str> = command.split(' ').collect();
         let name = self.name("agent");
         words.splice(0..0, ["netns", "exec", &name]);
         run("ip", &words)
     }
 
-    pub fn write(&self, object: &Object<'_>) {
+    pub(crate) fn write(&self, object: &Object<'_>) {
         let endpoints = |addresses: &dyn Fn(u8) -> String| {
             object.servers.iter().fold(String::new(), |mut text, octet| {
                 let _ = write!(text, "{{addresses: [\"{}\"]}}, ", addresses(*octet));
@@ -150,14 +165,14 @@ impl Scene {
     }
 
     /// Starts the agent and waits until it attracts traffic.
-    pub fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         self.spawn();
         self.until("the agent is ready", |scene| {
             scene.admin("/readyz").starts_with("HTTP/1.1 200")
         });
     }
 
-    pub fn spawn(&mut self) {
+    pub(crate) fn spawn(&mut self) {
         let log = File::options()
             .create(true)
             .append(true)
@@ -173,7 +188,7 @@ impl Scene {
                 "--file",
             ])
             .arg(&self.file)
-            .args(["--resync-seconds", "2"])
+            .args(["--resync-seconds", &self.resync.to_string()])
             .env("NO_COLOR", "1")
             .stderr(log)
             .spawn()
@@ -182,14 +197,14 @@ impl Scene {
     }
 
     /// What another command of the agent prints.
-    pub fn agent_command(&self, arguments: &str) -> String {
+    pub(crate) fn agent_command(&self, arguments: &str) -> String {
         let file = self.file.display().to_string();
         let arguments = arguments.replace("FILE", &file);
         self.agents(&format!("{} {arguments}", env!("CARGO_BIN_EXE_lb-agent")))
     }
 
     /// Ends the agent with a signal, and waits for it.
-    pub fn stop(&mut self, signal: &str) {
+    pub(crate) fn stop(&mut self, signal: &str) {
         if let Some(mut agent) = self.agent.take() {
             // `ip netns exec` becomes the program it runs.
             run("kill", &[signal, &agent.id().to_string()]);
@@ -197,12 +212,12 @@ impl Scene {
         }
     }
 
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     /// Waits until a condition holds.
-    pub fn until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
+    pub(crate) fn until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
         let end = Instant::now() + PATIENCE;
         while !condition(self) {
             assert!(
@@ -211,12 +226,12 @@ impl Scene {
                 self.agents("ipvsadm -Ln"),
                 self.log()
             );
-            thread::sleep(Duration::from_millis(50));
+            pause();
         }
     }
 
     /// The servers of the first service, with their weights.
-    pub fn servers(&self) -> Vec<String> {
+    pub(crate) fn servers(&self) -> Vec<String> {
         let saved = self.agents("ipvsadm -Sn");
         let weight = |line: &str| line.split_once("-w ").map(|(_, weight)| weight.trim().to_owned());
         let server = |line: &str| {
@@ -232,7 +247,7 @@ impl Scene {
     }
 
     /// Asks the agent's own server.
-    pub fn admin(&self, path: &str) -> String {
+    pub(crate) fn admin(&self, path: &str) -> String {
         let request = format!("GET {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n");
         self.within("agent", move || {
             let mut answer = String::new();
@@ -244,7 +259,7 @@ impl Scene {
         })
     }
 
-    pub fn connect(&self, address: &str, port: u16) -> std::io::Result<Connection> {
+    pub(crate) fn connect(&self, address: &str, port: u16) -> std::io::Result<Connection> {
         let address: IpAddr = address.parse().expect("an address");
         let stream = self.within("client", move || {
             TcpStream::connect_timeout(&SocketAddr::new(address, port), Duration::from_secs(5))
@@ -263,16 +278,16 @@ impl Scene {
     }
 
     /// How many of so many connections come to each server: 2 and 3.
-    pub fn shares(&self, port: u16, count: usize) -> (usize, usize) {
+    pub(crate) fn shares(&self, port: u16, count: usize) -> (usize, usize) {
         let servers: Vec<u8> = (0..count)
             .map(|_| self.connect(AGENT, port).expect("a server answers").server)
             .collect();
-        let of = |wanted| servers.iter().filter(|server| **server == wanted).count();
-        (of(2), of(3))
+        let (second, third): (Vec<u8>, Vec<u8>) = servers.into_iter().partition(|server| *server == 2);
+        (second.len(), third.len())
     }
 
     /// A socket of the client's that sends to a port of the agent.
-    pub fn udp(&self, port: u16) -> UdpSocket {
+    pub(crate) fn udp(&self, port: u16) -> UdpSocket {
         self.within("client", move || {
             let socket = UdpSocket::bind("0.0.0.0:0").expect("free");
             socket.connect((AGENT, port)).expect("an address");
@@ -291,21 +306,21 @@ impl Drop for Scene {
             eprintln!("the agent's log:\n{}", self.log());
         }
         for place in ["agent", "client", "server2", "server3", "hub"] {
-            let _ = Command::new("ip")
-                .args(["netns", "del", &self.name(place)])
-                .status();
+            let path = namespace(&self.name(place));
+            let _ = umount2(&path, MntFlags::MNT_DETACH);
+            let _ = fs::remove_file(path);
         }
     }
 }
 
 /// A connection of the client's through the agent.
 #[derive(Debug)]
-pub struct Connection {
+pub(crate) struct Connection {
     stream: BufReader<TcpStream>,
     /// The server's number.
-    pub server: u8,
+    pub(crate) server: u8,
     /// The client's address as the server sees it.
-    pub peer: String,
+    pub(crate) peer: String,
 }
 
 impl Connection {
@@ -320,7 +335,7 @@ impl Connection {
     }
 
     /// Whether what is said comes back.
-    pub fn echoes(&mut self) -> bool {
+    pub(crate) fn echoes(&mut self) -> bool {
         let said = self.stream.get_mut().write_all(b"still there?\n");
         said.is_ok() && self.line().is_ok_and(|line| line == "still there?")
     }
@@ -335,8 +350,34 @@ fn serve(mut stream: TcpStream, octet: u8) {
     }
 }
 
+/// Between two looks at a condition.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test's thread, and nobody tells when the kernel changed"
+)]
+pub(crate) fn pause() {
+    thread::sleep(Duration::from_millis(50));
+}
+
+fn namespace(name: &str) -> PathBuf {
+    Path::new("/run/netns").join(name)
+}
+
+/// As `ip netns add` does it.
+fn make_namespace(name: &str) {
+    let path = namespace(name);
+    fs::create_dir_all("/run/netns").expect("can be made");
+    File::create(&path).expect("can be made");
+    let work = thread::spawn(move || {
+        unshare(CloneFlags::CLONE_NEWNET).expect("may be made");
+        let source = Some("/proc/thread-self/ns/net");
+        mount(source, &path, None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("may be mounted");
+    });
+    work.join().expect("the namespace is made");
+}
+
 /// The answer to one datagram.
-pub fn ask(socket: &UdpSocket) -> Option<u8> {
+pub(crate) fn ask(socket: &UdpSocket) -> Option<u8> {
     socket.send(b"who?").ok()?;
     let mut buffer = [0; 8];
     let length = socket.recv(&mut buffer).ok()?;
@@ -344,7 +385,7 @@ pub fn ask(socket: &UdpSocket) -> Option<u8> {
 }
 
 /// A program's output; it must succeed.
-pub fn run(program: &str, arguments: &[&str]) -> String {
+pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program)
         .args(arguments)
         .output()
