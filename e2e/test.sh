@@ -22,13 +22,13 @@ run() {
 
 # What a reader of a failed run wants first: the state of the cluster, and how each log ended.
 explain() {
-	[ -n "$started" ] || return 0
+	case $stage in lab-up | test-cluster) ;; *) return 0 ;; esac
 	printf '\n=== the lab when %s failed\n' "$stage"
 	cargo run -q --bin lab -- kubectl get nodes,portableloadbalancers,pods --all-namespaces --output wide --request-timeout 10s || true
 	for log in "$logs"/*.log; do
 		[ -s "$log" ] || continue
 		printf '\n--- the end of %s\n' "$log"
-		tail -n 8 "$log" | cut -c -300
+		tail -n 5 "$log" | cut -c -300
 	done
 }
 
@@ -44,8 +44,7 @@ finish() {
 	fi
 	printf '\n%s%-14s %5d s\n' "$times" "all" "$(($(date +%s) - begun))"
 	if [ "$status" -ne 0 ]; then
-		printf 'FAILED at %s\n' "$stage"
-		[ -z "$started" ] || printf 'logs: %s\n' "$logs"
+		printf 'FAILED at %s; logs of the lab, if it ran: %s\n' "$stage" "$logs"
 	else
 		echo "all tests passed"
 	fi
