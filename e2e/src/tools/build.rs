@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{self, Child, Command, ExitStatus};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 
@@ -16,8 +16,9 @@ const LINES: usize = 30;
 
 /// Builds a group beside its place in `tools` and then moves it there. The caller holds the lock.
 pub(super) fn build(tools: &Path, group: Group, progress: &mut Progress) -> Result<()> {
-    let stage = tools.join("unfinished");
-    remove(&stage)?;
+    // Named after this process: a Go that outlived an interrupted call may still write to that call's folder.
+    let stage = tools.join(format!("unfinished-{}", process::id()));
+    remove_but(tools, "unfinished-", "")?;
     fs::create_dir_all(&stage)?;
     let log = tools.join(format!("{}.log", group.name()));
     progress.start(group);
@@ -37,7 +38,8 @@ pub(super) fn build(tools: &Path, group: Group, progress: &mut Progress) -> Resu
     let folder = group.folder();
     fs::rename(&stage, tools.join(&folder)).with_context(|| format!("cannot keep {folder}"))?;
     progress.finish(group);
-    remove_old(tools, group, &folder)
+    // The folders of earlier keys are some hundred megabytes each that nobody asks for again.
+    remove_but(tools, &format!("{}-", group.name()), &folder)
 }
 
 /// One call for all tools of the group, so that what they share is compiled once.
@@ -75,23 +77,15 @@ fn wait(mut child: Child, progress: &mut Progress) -> Result<ExitStatus> {
     status
 }
 
-/// The group's folders of earlier keys: each is some hundred megabytes that nobody asks for again.
-fn remove_old(tools: &Path, group: Group, current: &str) -> Result<()> {
-    let prefix = format!("{}-", group.name());
+/// Removes the folders whose names begin so, all but the current one.
+fn remove_but(tools: &Path, prefix: &str, current: &str) -> Result<()> {
     for entry in fs::read_dir(tools)? {
         let entry = entry?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name.starts_with(&prefix) && name != current {
-            remove(&entry.path())?;
+        if name.starts_with(prefix) && name != current {
+            fs::remove_dir_all(entry.path()).with_context(|| format!("cannot remove {name}"))?;
         }
-    }
-    Ok(())
-}
-
-fn remove(folder: &Path) -> Result<()> {
-    if folder.exists() {
-        fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
     }
     Ok(())
 }
@@ -121,12 +115,12 @@ mod tests {
     }
 
     #[test]
-    fn only_earlier_folders_of_the_same_group_are_removed() {
+    fn only_other_folders_of_that_name_are_removed() {
         let tools = std::env::temp_dir().join(format!("plb-tools-{}", std::process::id()));
         for name in ["helm-1", "helm-2", "helm3-1"] {
             fs::create_dir_all(tools.join(name)).unwrap();
         }
-        remove_old(&tools, Group::Helm, "helm-2").unwrap();
+        remove_but(&tools, "helm-", "helm-2").unwrap();
         let mut left: Vec<_> = fs::read_dir(&tools)
             .unwrap()
             .map(|e| e.unwrap().file_name())
