@@ -129,11 +129,18 @@ impl Agent {
             } else {
                 Depth::Servers
             };
-            if depth == Depth::All {
-                resync = Instant::now() + self.settings.resync;
+            let had_failed = self.failures > 0;
+            if depth == Depth::All || self.blocking().is_some() {
                 self.look_around().await;
             }
+            if depth == Depth::All {
+                resync = Instant::now() + self.settings.resync;
+            }
             self.converge(depth).await;
+            if had_failed && self.failures == 0 {
+                // A module that came brings its sysctls with it.
+                self.look_around().await;
+            }
             self.tell();
             if self.may_leave() {
                 info!("leaving; the table stays");
@@ -344,17 +351,19 @@ impl Agent {
     }
 
     fn readiness(&self) -> Readiness {
-        let blocking = self
-            .findings
-            .iter()
-            .find(|finding| finding.severity == Severity::Blocking);
-        match (&self.trouble, blocking) {
+        match (&self.trouble, self.blocking()) {
             _ if self.leaving.is_some() => Err("leaving".to_owned()),
             (Some(trouble), _) if !self.has_table => Err(format!("{}: {}", trouble.reason, trouble.message)),
             (_, Some(finding)) => Err(format!("{}: {finding}", finding.reason())),
             _ if !self.has_table => Err("no table yet".to_owned()),
             _ => Ok(()),
         }
+    }
+
+    fn blocking(&self) -> Option<&Finding> {
+        self.findings
+            .iter()
+            .find(|finding| finding.severity == Severity::Blocking)
     }
 
     fn may_leave(&self) -> bool {
