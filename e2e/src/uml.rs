@@ -88,12 +88,25 @@ impl Machine<'_> {
     /// The environment the kernel itself wants: its memory is a file in `TMPDIR`, which should be in memory too.
     pub const ENVIRONMENT: (&'static str, &'static str) = ("TMPDIR", "/dev/shm");
 
+    /// The program that runs this machine until it is halted, and its arguments.
+    ///
+    /// The kernel runs the guest's processes as its children and holds them by tracing them. If it were killed they
+    /// would run on, as root on the host. So it is process 1 of a namespace, which takes all others with it.
+    #[must_use]
+    pub fn invocation(&self, kernel: &Kernel) -> (PathBuf, Vec<String>) {
+        let image = kernel.image.display().to_string();
+        let wrapper = ["--pid", "--fork", "--kill-child", "--", &image].map(str::to_owned);
+        let arguments = wrapper.into_iter().chain(self.arguments(kernel));
+        ("/usr/bin/unshare".into(), arguments.collect())
+    }
+
     /// A command that runs this machine until it is halted.
     #[must_use]
     pub fn command(&self, kernel: &Kernel) -> Command {
-        let mut command = Command::new(&kernel.image);
+        let (program, arguments) = self.invocation(kernel);
+        let mut command = Command::new(program);
         command
-            .args(self.arguments(kernel))
+            .args(arguments)
             .env(Self::ENVIRONMENT.0, Self::ENVIRONMENT.1);
         command
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use super::paths::Paths;
-use super::process::{Process, kill_all};
+use super::process::{Process, family, kill_all};
 use super::progress::Progress;
 use crate::netns::{LAB, Namespace};
 
@@ -34,7 +34,8 @@ pub(super) fn remove(paths: &Paths) -> Result<()> {
 
 /// All that the lab runs lives in its namespace, whoever started it, so this finds what a lost supervisor left too.
 fn end_processes(namespace: &Namespace) -> Result<()> {
-    let own = own_family();
+    // Not itself, nor who called it: `lab down` may be typed into the lab's own shell.
+    let own = family(i32::try_from(std::process::id())?);
     let deadline = Instant::now() + PATIENCE;
     loop {
         let processes: Vec<i32> = namespace
@@ -52,12 +53,6 @@ fn end_processes(namespace: &Namespace) -> Result<()> {
         kill_all(&living);
         std::thread::sleep(Duration::from_millis(50));
     }
-}
-
-/// This process and those it was started by: `lab down` may be typed into the lab's own shell.
-fn own_family() -> Vec<i32> {
-    let own = i32::try_from(std::process::id()).ok();
-    std::iter::successors(own, |&pid| Process::parent(pid).filter(|&parent| parent > 0)).collect()
 }
 
 fn remove_state(paths: &Paths) -> Result<()> {

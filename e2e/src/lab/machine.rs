@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -64,7 +65,13 @@ pub fn set_phase(paths: &Paths, node: Node, phase: &str) -> Result<()> {
 /// How far a machine's start is; `ready` is the last phase.
 #[must_use]
 pub fn phase(paths: &Paths, node: Node) -> String {
-    fs::read_to_string(paths.node(node).join("phase")).unwrap_or_default()
+    let written = |path: &Path| fs::metadata(path).and_then(|file| file.modified()).ok();
+    let path = paths.node(node).join("phase");
+    // What an earlier machine wrote before the supervisor started this one says nothing.
+    if written(&path) < paths.services().state_written_at(&node.name()) {
+        return "booting".to_owned();
+    }
+    fs::read_to_string(path).unwrap_or_default()
 }
 
 /// The machine itself.
@@ -101,9 +108,10 @@ pub fn service(paths: &Paths, node: Node, kernel: &Kernel) -> Service {
         ],
     };
     let (variable, value) = Machine::ENVIRONMENT;
+    let (program, args) = machine.invocation(kernel);
     Service {
-        args: machine.arguments(kernel),
-        program: kernel.image.clone(),
+        args,
+        program,
         env: BTreeMap::from([(variable.to_owned(), value.to_owned())]),
         log: paths.logs().join(format!("{name}.log")),
         name,

@@ -15,7 +15,10 @@ pub fn create() -> Result<()> {
     Namespace::named(LAB).create()?;
     ip("link set lo up")?;
     if !has(BRIDGE) {
-        ip(&format!("link add {BRIDGE} type bridge"))?;
+        // Of its own, or it would change with the devices and nodes would keep the old one.
+        ip(&format!(
+            "link add {BRIDGE} address 52:54:00:98:00:01 type bridge"
+        ))?;
     }
     ip(&format!("addr replace {HOST}/24 dev {BRIDGE}"))?;
     ip(&format!("link set {BRIDGE} up"))

@@ -23,8 +23,7 @@ impl Process {
     /// The living process of this id.
     #[must_use]
     pub fn find(pid: i32) -> Option<Self> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        parse_stat(&stat).map(|started| Self { pid, started })
+        parse_stat(&read_stat(pid)).map(|started| Self { pid, started })
     }
 
     /// Whether it still lives; a zombie does not.
@@ -33,12 +32,12 @@ impl Process {
         Self::find(self.pid).as_ref() == Some(self)
     }
 
-    /// Ends it and every process of its group at once.
-    pub fn kill_group(&self) {
+    /// Ends it and every process it has started at once.
+    pub fn kill_tree(&self) {
         if self.alive() {
             let members = all()
                 .into_iter()
-                .filter(|process| group(process.pid) == Some(self.pid));
+                .filter(|process| family(process.pid).contains(&self.pid));
             kill_all(&members.collect::<Vec<_>>());
             wait_until(|| !self.alive());
         }
@@ -50,13 +49,19 @@ impl Process {
             let _ = kill(Pid::from_raw(self.pid), signal);
         }
     }
+}
 
-    /// The process that started it.
-    #[must_use]
-    pub fn parent(pid: i32) -> Option<i32> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        fields(&stat)?.nth(1)?.parse().ok()
-    }
+/// A process and all it descends from.
+#[must_use]
+pub fn family(pid: i32) -> Vec<i32> {
+    let parent = |&pid: &i32| {
+        fields(&read_stat(pid))?
+            .nth(1)?
+            .parse()
+            .ok()
+            .filter(|&parent| parent > 0)
+    };
+    std::iter::successors(Some(pid), parent).collect()
 }
 
 /// Ends processes at once, and those that are traced before those that trace them.
@@ -86,11 +91,6 @@ fn all() -> Vec<Process> {
     };
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     pids.filter_map(Process::find).collect()
-}
-
-fn group(pid: i32) -> Option<i32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    fields(&stat)?.nth(2)?.parse().ok()
 }
 
 fn tracer(pid: i32) -> Option<i32> {
@@ -140,6 +140,11 @@ pub fn run(command: &mut Command) -> Result<String> {
         );
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Empty if there is no such process.
+fn read_stat(pid: i32) -> String {
+    fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default()
 }
 
 /// The fields after the command, whose name may hold anything. The first is the state.

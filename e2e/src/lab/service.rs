@@ -100,6 +100,12 @@ impl ServiceFolder {
         read_json(&self.file(name, "state"))
     }
 
+    /// When one service's state changed the last time: it was started, or it ended.
+    #[must_use]
+    pub fn state_written_at(&self, name: &str) -> Option<SystemTime> {
+        fs::metadata(self.file(name, "state")).ok()?.modified().ok()
+    }
+
     pub(super) fn put_state(&self, state: &State) -> Result<()> {
         write_whole(
             &self.file(&state.service.name, "state"),

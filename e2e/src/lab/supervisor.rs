@@ -19,6 +19,7 @@ use super::service::{Service, ServiceFolder, State};
 const TURN: Duration = Duration::from_millis(200);
 /// The folder is read when it has changed, and every so many turns in case its time stamp was too coarse to tell.
 const READ_EVERY: u32 = 25;
+const LOOK_EVERY: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// Who runs this long is well again.
@@ -62,6 +63,15 @@ struct Supervisor {
     tasks: BTreeMap<String, Task>,
     /// How children ended that no task has asked about yet.
     exits: BTreeMap<i32, String>,
+}
+
+/// How to find out that a process has ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// It is among the children that have been buried.
+    AtExits,
+    /// It may be no child, but one that was taken over.
+    Closely,
 }
 
 struct Task {
@@ -132,7 +142,7 @@ impl Supervisor {
             if let Some(task) = self.tasks.remove(&name)
                 && let Some(process) = task.state.process
             {
-                process.kill_group();
+                process.kill_tree();
             }
             self.folder.remove_state(&name)?;
         }
@@ -143,7 +153,12 @@ impl Supervisor {
         for (name, service) in &self.wanted {
             let new = || Task::new(service.clone());
             let task = self.tasks.entry(name.clone()).or_insert_with(new);
-            if task.check(&self.exits) {
+            let look = if self.turns.is_multiple_of(LOOK_EVERY) {
+                Look::Closely
+            } else {
+                Look::AtExits
+            };
+            if task.check(&self.exits, look) {
                 self.folder.put_state(&task.state)?;
             }
         }
@@ -167,10 +182,10 @@ impl Task {
     }
 
     /// Notices its end, and starts it when its time has come. Returns whether the state changed.
-    fn check(&mut self, exits: &BTreeMap<i32, String>) -> bool {
+    fn check(&mut self, exits: &BTreeMap<i32, String>, look: Look) -> bool {
         let before = self.state.clone();
         if let Some(process) = self.state.process
-            && !process.alive()
+            && (exits.contains_key(&process.pid) || (look == Look::Closely && !process.alive()))
         {
             self.state.process = None;
             self.state.restarts += 1;

@@ -45,7 +45,7 @@ fn kubelet_configuration(paths: &Paths, node: Node) -> Value {
         "clusterDomain": DOMAIN,
         "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
         "cgroupDriver": "cgroupfs",
-        "enforceNodeAllocatable": [],
+        "enforceNodeAllocatable": ["none"],
         // Pods with the node's own resolver get none: the lab has no way out.
         "resolvConf": "",
         // Images come from archives; one that is removed would not come back.
