@@ -30,8 +30,9 @@ check: fmt clippy verify chart ## format, lints, generated files, chart; needs n
 ## The lab: a three-node Kubernetes on this machine, as root
 
 .PHONY: lab-up
-lab-up: deps images tools ## start or mend it
+lab-up: deps images tools ## start or mend it, with the images as they are now
 	$(LAB) up
+	$(LAB) load
 
 .PHONY: lab-down
 lab-down: ## stop it, and leave nothing behind
