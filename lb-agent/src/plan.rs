@@ -175,17 +175,11 @@ mod tests {
     fn apply(table: &mut Table, step: &Step) {
         let is_fine = match step {
             Step::AddService(at, scheduler) => {
-                let servers = BTreeMap::new();
-                table
-                    .services
-                    .insert(
-                        *at,
-                        Service {
-                            scheduler: scheduler.clone(),
-                            servers,
-                        },
-                    )
-                    .is_none()
+                let new = Service {
+                    scheduler: scheduler.clone(),
+                    servers: BTreeMap::new(),
+                };
+                table.services.insert(*at, new).is_none()
             }
             Step::SetRules(family, marked) => {
                 table.marked.insert(*family, marked.clone()) != Some(marked.clone())

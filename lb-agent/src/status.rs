@@ -29,7 +29,7 @@ pub async fn write(
     loop {
         let entry = wanted.borrow_and_update().clone();
         let is_there = seen.borrow_and_update().contains(&entry);
-        if !is_there && !entry.name.is_empty() {
+        if !is_there && says_something(&entry) {
             match apply(&api, &followed, &entry).await {
                 Ok(()) => {
                     debug!("status written");
@@ -65,6 +65,11 @@ async fn apply(
     api.patch_status(&followed.name, &parameters, &Patch::Apply(patch(followed, entry)))
         .await
         .map(drop)
+}
+
+/// What says nothing yet would only put off what follows it.
+fn says_something(entry: &AgentStatus) -> bool {
+    entry.observed_generation.is_some() || entry.reason.is_some()
 }
 
 /// With the UID, so that a status is never written into another object of the same name.

@@ -6,6 +6,8 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use tracing::info;
+
 use crate::finding::{Finding, Kind, Severity};
 use crate::table::Family;
 
@@ -152,7 +154,10 @@ impl Sysctls {
         }
         let refused = write(&path, setting.wanted.value()).err();
         let got = match (read(&path), refused) {
-            (Ok(value), _) if setting.wanted.is_met(value) => return None,
+            (Ok(value), _) if setting.wanted.is_met(value) => {
+                info!(name = setting.name, value, "sysctl set");
+                return None;
+            }
             (Ok(value), None) => value.to_string(),
             (Ok(value), Some(error)) => format!("{value} (could not set it: {error})"),
             (Err(error), _) if error.kind() == io::ErrorKind::NotFound => ABSENT.to_owned(),
