@@ -27,8 +27,7 @@ impl Pair {
     pub fn store(&self, folder: &Path, name: &str) -> Result<()> {
         let paths = PairPaths::new(folder, name);
         write_private(&paths.key, &self.key)?;
-        fs::write(&paths.certificate, &self.certificate)
-            .with_context(|| format!("could not write {}", paths.certificate.display()))
+        replace(&paths.certificate, &self.certificate, 0o644)
     }
 
     /// Reads what [`Pair::store`] wrote.
@@ -188,14 +187,23 @@ pub fn kubeconfig(server: &str, authority: &str, client: &Pair) -> String {
 
 /// Writes a file that only its owner may read.
 pub fn write_private(path: &Path, text: &str) -> Result<()> {
+    replace(path, text, 0o600)
+}
+
+/// Replaces a file in one step, so that an interrupted run leaves none that is half written.
+fn replace(path: &Path, text: &str, mode: u32) -> Result<()> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
     let write = || -> io::Result<()> {
-        let mut file = OpenOptions::new()
+        let mut options = OpenOptions::new();
+        let mut file = options
             .write(true)
             .create(true)
             .truncate(true)
-            .mode(0o600)
-            .open(path)?;
-        file.write_all(text.as_bytes())
+            .mode(mode)
+            .open(&new)?;
+        file.write_all(text.as_bytes())?;
+        fs::rename(&new, path)
     };
     write().with_context(|| format!("could not write {}", path.display()))
 }

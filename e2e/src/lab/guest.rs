@@ -62,7 +62,7 @@ impl Guest {
         self.phase("starting flannel and kube-proxy")?;
         self.start_flannel()?;
         self.services.put(&services::kube_proxy(&self.paths, self.node))?;
-        self.finish_flannel()?;
+        Self::finish_flannel()?;
         self.phase("ready")
     }
 
@@ -93,7 +93,7 @@ impl Guest {
         self.services.put(&services::flanneld(&self.paths, self.node))
     }
 
-    fn finish_flannel(&self) -> Result<()> {
+    fn finish_flannel() -> Result<()> {
         let subnet = wait_for("flannel has a subnet", PATIENCE, cni::read_subnet)?;
         cni::write_plugins(&subnet)
     }
@@ -108,7 +108,7 @@ impl Guest {
         })?;
         cni::clear()?;
         self.start_flannel()?;
-        self.finish_flannel()
+        Self::finish_flannel()
     }
 
     /// Meets the oldest request. Returns whether there was one.

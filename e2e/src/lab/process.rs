@@ -69,19 +69,27 @@ pub fn family(pid: i32) -> Vec<i32> {
 /// User Mode Linux traces its guest's processes. If it dies first they are let go, and for a moment a guest's program
 /// runs on the host, as root. So the tracers are stopped, the traced are ended, and only then the tracers.
 pub fn kill_all(processes: &[Process]) {
-    let (traced, others): (Vec<&Process>, Vec<&Process>) =
-        processes.iter().partition(|process| is_traced(process.pid));
-    others.iter().for_each(|process| process.signal(Signal::SIGSTOP));
+    let (traced, others): (Vec<Process>, Vec<Process>) = processes
+        .iter()
+        .copied()
+        .partition(|process| is_traced(process.pid));
+    signal_all(&others, Signal::SIGSTOP);
     wait_until(|| others.iter().all(|process| is_stopped(process.pid)));
     // A tracer may have started more before it stopped.
     let tracers: Vec<i32> = others.iter().map(|process| process.pid).collect();
     let late = all()
         .into_iter()
         .filter(|process| tracer(process.pid).is_some_and(|pid| tracers.contains(&pid)));
-    let traced: Vec<Process> = traced.into_iter().copied().chain(late).collect();
-    traced.iter().for_each(|process| process.signal(Signal::SIGKILL));
+    let traced: Vec<Process> = traced.into_iter().chain(late).collect();
+    signal_all(&traced, Signal::SIGKILL);
     wait_until(|| !traced.iter().any(Process::alive));
-    others.iter().for_each(|process| process.signal(Signal::SIGKILL));
+    signal_all(&others, Signal::SIGKILL);
+}
+
+fn signal_all(processes: &[Process], signal: Signal) {
+    for process in processes {
+        process.signal(signal);
+    }
 }
 
 /// Every living process of this machine.

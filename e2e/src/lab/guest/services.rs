@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn kubelet_lets_in_only_whom_the_api_server_knows() {
-        let configuration = kubelet_configuration(&Paths::new("/lab".into()), &Node::ordinary(1));
+        let configuration = kubelet_configuration(&Paths::new("/lab".into()), Node::ordinary(1));
         assert_eq!(configuration["authentication"]["anonymous"]["enabled"], false);
         assert_eq!(configuration["authentication"]["webhook"]["enabled"], true);
         assert_eq!(configuration["authorization"]["mode"], "Webhook");
