@@ -7,7 +7,6 @@ LAB = cargo run -q --bin lab --
 TOOLS = cargo run -q --bin tools --
 CHART = charts/portable-lb
 CRD = portablelb.io_portableloadbalancers.yaml
-BACKEND = vxlan
 
 .PHONY: help
 help: ## this list
@@ -18,6 +17,7 @@ help: ## this list
 .PHONY: demo
 demo: deps images tools ## a real cluster, the chart, a balancer and traffic through it, from nothing
 	$(LAB) up
+	$(LAB) load
 	$(LAB) demo
 
 .PHONY: test
@@ -30,8 +30,8 @@ check: fmt clippy verify chart ## format, lints, generated files, chart; needs n
 ## The lab: a three-node Kubernetes on this machine, as root
 
 .PHONY: lab-up
-lab-up: deps images tools ## start or mend it, with the images as they are now
-	$(LAB) up
+lab-up: deps images tools ## start or mend it, with the images as they are now; NODES=3 BACKEND=vxlan
+	$(LAB) up $(if $(NODES),--nodes $(NODES)) $(if $(BACKEND),--flannel $(BACKEND))
 	$(LAB) load
 
 .PHONY: lab-down
@@ -48,7 +48,7 @@ lab-shell: ## a shell with kubectl and helm for it
 
 .PHONY: lab-flannel
 lab-flannel: ## change its network: BACKEND=host-gw, vxlan or udp
-	$(LAB) flannel $(BACKEND)
+	$(LAB) flannel $(or $(BACKEND),$(error say BACKEND=host-gw, vxlan or udp))
 
 ## Parts of the tests
 
