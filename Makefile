@@ -15,9 +15,7 @@ help: ## this list
 ## All at once
 
 .PHONY: demo
-demo: deps images tools ## a real cluster, the chart, a balancer and traffic through it, from nothing
-	$(LAB) up
-	$(LAB) load
+demo: lab-up ## a real cluster, the chart, a balancer and traffic through it, from nothing
 	$(LAB) demo
 
 .PHONY: test
