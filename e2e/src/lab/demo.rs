@@ -70,16 +70,11 @@ fn apply_example(paths: &Paths) -> Result<()> {
         paths,
         &["wait", &balancer, "--for=condition=Ready", "--timeout=180s"],
     )?;
-    kubectl(
-        paths,
-        &[
-            "wait",
-            &balancer,
-            "--for=jsonpath={.status.summary.backends}=3/3",
-            "--timeout=60s",
-        ],
-    )
-    .map(drop)
+    for summary in ["backends}=3/3", "agents}=2/2"] {
+        let condition = format!("--for=jsonpath={{.status.summary.{summary}");
+        kubectl(paths, &["wait", &balancer, &condition, "--timeout=120s"])?;
+    }
+    Ok(())
 }
 
 /// The address of one of the balancer's pods.
