@@ -11,9 +11,10 @@ const BACKEND_TYPE: &str = "flannel.alpha.coreos.com/backend-type";
 /// Greatest length of `reason` in characters.
 const REASON_MAX: usize = 1024;
 
-/// What flannel wrote on a node.
+/// What flannel wrote on a node. Its udp backend leaves the word empty, see `pkg/backend/udp` of flannel 0.28.
 pub(crate) fn flannel_backend(node: &Node) -> Option<&str> {
-    node.annotations().get(BACKEND_TYPE).map(String::as_str)
+    let word = node.annotations().get(BACKEND_TYPE)?;
+    Some(if word.is_empty() { "udp" } else { word })
 }
 
 /// What the spec says, else what the nodes say; the MTU is the smallest that an agent found.
@@ -107,6 +108,11 @@ mod tests {
             assert_eq!(found, backend);
             assert!(reason.contains(word), "{reason}");
         }
+    }
+
+    #[test]
+    fn flannels_udp_backend_leaves_its_word_empty() {
+        assert_eq!(detect(&nodes(&[Some(""), Some("")])).0, FlannelBackend::UDP);
     }
 
     #[test]
