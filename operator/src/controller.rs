@@ -36,6 +36,10 @@ const DEBOUNCE: Duration = Duration::from_millis(50);
 /// A safety net: the watches tell of every change.
 const RESYNC: Duration = Duration::from_mins(10);
 const RETRY: Duration = Duration::from_secs(5);
+/// How long work under way may take once the program should end; the pod has 30 seconds.
+const FAREWELL: Duration = Duration::from_secs(10);
+/// How soon to look again at start, while not every kind was read once: what is missing then is merely unknown.
+const UNREAD: Duration = Duration::from_millis(100);
 
 /// What all reconciles share.
 pub struct Context {
@@ -65,9 +69,6 @@ pub struct Streams {
 /// Which step of a reconcile failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The program is ending.
-    #[error("the stores are closed")]
-    Stores(#[source] reflector::store::WriterDropped),
     /// A child could not be written.
     #[error("could not bring the children in line")]
     Apply(#[source] apply::Error),
@@ -83,7 +84,6 @@ impl Error {
     /// The step, a word of a fixed set.
     fn step(&self) -> &'static str {
         match self {
-            Self::Stores(_) => "gather",
             Self::Apply(_) => "apply",
             Self::Report(_) => "report",
             Self::Rollout(_) => "rollout",
@@ -169,12 +169,25 @@ pub async fn run(context: Arc<Context>, streams: Streams, stop: CancellationToke
             note(&context, &result);
             future::ready(())
         });
-    tokio::join!(controller, sweep::run(context.clone(), stop));
+    let work = future::join(controller, sweep::run(context.clone(), stop.clone()));
+    tokio::select! {
+        _ = work => {}
+        () = farewell(stop) => tracing::warn!("work under way did not end in time; ending without it"),
+    }
+}
+
+/// The end of the time that work under way has once the program should end. It may be lost: the next start does it again.
+async fn farewell(stop: CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(FAREWELL).await;
 }
 
 /// Brings the cluster in line with one balancer.
 pub async fn reconcile(lb: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
-    context.stores.ready().await.map_err(Error::Stores)?;
+    // To wait here would be to wait for ever while the program ends, since then nothing is read any more.
+    if context.stores.unready().is_some() {
+        return Ok(Action::requeue(UNREAD));
+    }
     let lb = match &lb.0 {
         Ok(lb) if context.is_ours(lb) && lb.meta().deletion_timestamp.is_none() => lb,
         Ok(_) => return Ok(Action::await_change()),

@@ -111,17 +111,6 @@ impl Stores {
             .find(|(_, ready)| !matches!(ready, Some(Ok(()))))
             .map(|(kind, _)| kind)
     }
-
-    /// Waits until every kind was read once: what is missing before that is merely unknown.
-    pub(crate) async fn ready(&self) -> Result<(), reflector::store::WriterDropped> {
-        self.replica_sets.wait_until_ready().await?;
-        self.pods.wait_until_ready().await?;
-        self.services.wait_until_ready().await?;
-        self.budgets.wait_until_ready().await?;
-        self.service_accounts.wait_until_ready().await?;
-        self.role_bindings.wait_until_ready().await?;
-        self.nodes.wait_until_ready().await
-    }
 }
 
 /// Only what we made.

@@ -105,6 +105,16 @@ fn condition<'a>(status: &'a Value, type_: &str) -> &'a Value {
         .expect("all conditions are there")
 }
 
+/// While the program ends nothing is read any more, and what waits for it would keep the program from ending.
+#[tokio::test]
+async fn before_all_is_read_nothing_is_written_and_nobody_waits() {
+    let (client, log) = fake::client(yes);
+    let (context, mut streams) = Context::new(client, config());
+    streams.writers.pods.apply_watcher_event(&Event::InitDone);
+    reconciled(&context, &balancer()).await;
+    assert!(log.writes().is_empty());
+}
+
 #[tokio::test]
 async fn the_first_reconcile_applies_the_children_and_then_reports() {
     let (client, log) = fake::client(yes);
