@@ -184,7 +184,8 @@ async fn farewell(stop: CancellationToken) {
 
 /// Brings the cluster in line with one balancer.
 pub async fn reconcile(lb: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
-    // To wait here would be to wait for ever while the program ends, since then nothing is read any more.
+    // Nobody waits here: of those who wait for a store to be read kube-runtime wakes one (its `DelayedInit` has a single
+    // waker), and the others would hang, with their balancers. While the program ends nothing is read at all.
     if context.stores.unready().is_some() {
         return Ok(Action::requeue(UNREAD));
     }

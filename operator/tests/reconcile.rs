@@ -105,7 +105,7 @@ fn condition<'a>(status: &'a Value, type_: &str) -> &'a Value {
         .expect("all conditions are there")
 }
 
-/// While the program ends nothing is read any more, and what waits for it would keep the program from ending.
+/// Of several reconciles that wait for a store only one would be woken.
 #[tokio::test]
 async fn before_all_is_read_nothing_is_written_and_nobody_waits() {
     let (client, log) = fake::client(yes);
