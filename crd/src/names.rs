@@ -52,7 +52,8 @@ pub fn role_binding(name: &str) -> String {
 }
 
 /// FNV-1a with 64 bits: stable over versions and machines, which the standard library's hasher is not.
-fn fnv1a(bytes: &[u8]) -> u64 {
+#[must_use]
+pub fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     })

@@ -2,55 +2,16 @@
 //!
 //! What is refused is only tried (dry run), again and again until it is: policies take effect a moment after they are made.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use crd::{PortableLoadBalancer, names};
-use e2e::api_server::ApiServer;
-use e2e::tools::{self, Group, Tool};
+use e2e::api_server::{AGENTS, ApiServer, OPERATOR};
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use kube::{Client, Error};
 use serde_json::{Value, json};
-use std::path::Path;
-use std::process::Command;
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-const AGENTS: &str = "portable-lb-agents";
-const OPERATOR: &str = "system:serviceaccount:portable-lb:portable-lb-operator";
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// An API server with all of the chart in it.
-fn installed() -> &'static ApiServer {
-    static CHART: OnceLock<()> = OnceLock::new();
-    let (server, _) = ApiServer::with_definition();
-    CHART.get_or_init(|| install(server).unwrap_or_else(|error| panic!("no chart: {error:?}")));
-    server
-}
-
-fn install(server: &ApiServer) -> Result<()> {
-    tools::ensure(&[Group::Helm])?;
-    let rendered = Command::new(tools::path(Tool::Helm))
-        .args([
-            "template",
-            "portable-lb",
-            "--namespace=portable-lb",
-            "--no-hooks",
-            "--set=crds.enabled=false",
-        ])
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/portable-lb"))
-        .output()?;
-    ensure!(
-        rendered.status.success(),
-        "helm: {}",
-        String::from_utf8_lossy(&rendered.stderr)
-    );
-    server.kubectl(&["create", "namespace", "portable-lb"])?;
-    server.kubectl_with(
-        &["apply", "--server-side", "-f", "-"],
-        &String::from_utf8(rendered.stdout)?,
-    )?;
-    Ok(())
-}
 
 /// A namespace with a balancer, as its user and the operator would make them.
 async fn balancer(server: &ApiServer, name: &str) -> Result<String> {
@@ -153,7 +114,7 @@ fn entry(pod: &str, role: &str) -> Value {
 
 #[tokio::test]
 async fn an_agent_writes_its_own_entry() -> Result<()> {
-    let server = installed();
+    let server = ApiServer::with_chart();
     // The second is cut in the pod's name, at a dash.
     for lb in [
         "web",
@@ -207,7 +168,7 @@ fn forgeries(own: &Value) -> [(&'static str, Value); 5] {
 
 #[tokio::test]
 async fn an_agent_writes_nothing_else() -> Result<()> {
-    let server = installed();
+    let server = ApiServer::with_chart();
     let namespace = balancer(server, "web").await?;
     let (pod, client) = agent(server, &namespace, "web", "aaaaa").await?;
     let admin = server.client().await?;
@@ -233,7 +194,7 @@ async fn an_agent_writes_nothing_else() -> Result<()> {
 
 #[tokio::test]
 async fn an_agent_writes_to_no_other_balancer() -> Result<()> {
-    let server = installed();
+    let server = ApiServer::with_chart();
     let namespace = balancer(server, "web").await?;
     // Of the same namespace, so that the rights are there.
     let (pod, client) = agent(server, &namespace, "web-2", "aaaaa").await?;
@@ -251,7 +212,7 @@ async fn an_agent_writes_to_no_other_balancer() -> Result<()> {
 
 #[tokio::test]
 async fn a_token_of_no_pod_is_refused() -> Result<()> {
-    let server = installed();
+    let server = ApiServer::with_chart();
     let namespace = balancer(server, "web").await?;
     let token = server.kubectl(&[
         "create",
@@ -275,7 +236,7 @@ async fn a_token_of_no_pod_is_refused() -> Result<()> {
 
 #[tokio::test]
 async fn the_operator_removes_the_entry_of_a_vanished_agent() -> Result<()> {
-    let server = installed();
+    let server = ApiServer::with_chart();
     let namespace = balancer(server, "web").await?;
     let (pod, client) = agent(server, &namespace, "web", "aaaaa").await?;
     let agent = Writer {
@@ -299,7 +260,7 @@ async fn the_operator_removes_the_entry_of_a_vanished_agent() -> Result<()> {
 
 #[tokio::test]
 async fn the_operator_binds_only_its_agents() -> Result<()> {
-    let server = installed();
+    let server = ApiServer::with_chart();
     let namespace = balancer(server, "web").await?;
     let api = Api::<RoleBinding>::namespaced(server.client_as(OPERATOR, &[]).await?, &namespace);
     let apply = async |binding: &Value, dry_run| {
@@ -339,7 +300,7 @@ async fn the_operator_binds_only_its_agents() -> Result<()> {
 
 #[tokio::test]
 async fn the_operator_deletes_no_other_binding() -> Result<()> {
-    let server = installed();
+    let server = ApiServer::with_chart();
     let namespace = balancer(server, "web").await?;
     let others = binding(&namespace, "others").to_string();
     server.kubectl_with(&["apply", "-f", "-"], &others)?;

@@ -249,7 +249,7 @@ impl Table {
     /// A hash of the table: equal tables have equal hashes, on every machine and in every version.
     #[must_use]
     pub fn hash(&self) -> String {
-        format!("{:016x}", fnv1a(self.to_string().as_bytes()))
+        format!("{:016x}", crd::names::fnv1a(self.to_string().as_bytes()))
     }
 
     /// The number of servers, one counted once a listener.
@@ -276,13 +276,6 @@ impl fmt::Display for Table {
         }
         Ok(())
     }
-}
-
-/// FNV-1a with 64 bits: stable over versions and machines, which the standard library's hasher is not.
-fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
 }
 
 #[cfg(test)]

@@ -7,15 +7,12 @@ use serde_json::Value;
 /// Annotation with the fingerprint of what was applied last.
 pub(crate) const APPLIED: &str = "portablelb.io/applied";
 
-/// A short hash of a typed object, the same in every version of the toolchain (FNV-1a).
+/// A short hash of a typed object, the same in every version of the toolchain.
 ///
 /// Structs serialize in the order of their fields and maps are ordered, so equal objects have equal text.
 pub(crate) fn of(object: &impl Serialize) -> String {
     let text = serde_json::to_vec(object).unwrap_or_default();
-    let hash = text.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    format!("{hash:016x}")
+    format!("{:016x}", crd::names::fnv1a(&text))
 }
 
 /// Writes the object's own fingerprint on it.
