@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use tracing::warn;
 
+use crate::backend::BackendArgs;
 use crate::converge::Converger;
 use crate::dataplane::{Dataplane, Depth};
 use crate::endpoints::Trust;
@@ -36,6 +37,8 @@ pub enum Command {
     Plan(PlanArgs),
     /// Remove all that is the agent's from this network namespace: services, servers and rules.
     Clear,
+    /// Make a server's network namespace fit for DR or TUN. Needs all privileges; may run again.
+    Backend(BackendArgs),
 }
 
 /// Arguments of `prepare`.

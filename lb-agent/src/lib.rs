@@ -4,6 +4,7 @@
 //! [`desired`] says what the kernel should hold, [`plan`] what to change, [`dataplane`] does it and reads back.
 
 pub mod agent;
+pub mod backend;
 pub mod cli;
 pub mod converge;
 pub mod dataplane;
