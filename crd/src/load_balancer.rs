@@ -181,7 +181,7 @@ pub struct PortableLoadBalancerSpec {
     #[serde(default)]
     pub limits: Limits,
 
-    /// How long connections without packets are remembered.
+    /// How long connections without packets are remembered. Defaults to 900, 120 and 300 seconds.
     #[serde(default)]
     pub timeouts: Timeouts,
 
