@@ -1,13 +1,12 @@
 //! Asks the kernel about the pod's interface.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use futures::TryStreamExt;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 
-use crate::table::Family;
+use crate::addresses::Addresses;
 
 pub mod address;
 pub mod route;
@@ -61,7 +60,7 @@ pub async fn interface() -> Result<Option<Interface>, Error> {
     });
     links.sort_by_key(|link| (name_of(link) != Some("eth0"), link.header.index));
     let Some(link) = links.first() else { return Ok(None) };
-    let mut addresses = addresses(&handle).await?;
+    let mut addresses = address::all(&handle).await?;
     addresses.retain(|address| address.header.index == link.header.index);
     Ok(Some(Interface {
         name: name_of(link).unwrap_or_default().to_owned(),
@@ -75,15 +74,11 @@ pub async fn mtu() -> Result<Option<u32>, Error> {
     Ok(interface().await?.map(|interface| interface.mtu))
 }
 
-/// The families of which this machine has addresses that others can reach; IPv4 if it has none at all.
-pub async fn families() -> Result<BTreeSet<Family>, Error> {
-    let addresses = addresses(&open()?).await?;
-    let reachable = addresses.iter().filter_map(address_of).filter(can_be_reached);
-    let mut families: BTreeSet<Family> = reachable.map(Family::of).collect();
-    if families.is_empty() {
-        families.insert(Family::V4);
-    }
-    Ok(families)
+/// This machine's own addresses that others can reach, without those that it holds for a balancer.
+pub async fn addresses() -> Result<Addresses, Error> {
+    let all = address::all(&open()?).await?;
+    let own = all.iter().filter(|message| !address::is_held(message));
+    Ok(own.filter_map(address_of).filter(can_be_reached).collect())
 }
 
 /// The link of a name.
@@ -102,11 +97,6 @@ pub(crate) fn open() -> Result<rtnetlink::Handle, Error> {
     // It ends when the handle is dropped.
     tokio::spawn(connection);
     Ok(handle)
-}
-
-async fn addresses(handle: &rtnetlink::Handle) -> Result<Vec<AddressMessage>, Error> {
-    let all = handle.address().get().execute();
-    all.try_collect().await.map_err(Error::Ask)
 }
 
 fn address_of(message: &AddressMessage) -> Option<IpAddr> {

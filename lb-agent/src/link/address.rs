@@ -3,20 +3,19 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use futures::TryStreamExt;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeader, AddressHeaderFlags, AddressMessage, CacheInfo,
 };
 use tracing::info;
 
-use super::{Error, address_of, addresses, by_name, open};
+use super::{Error, address_of, by_name, open};
 
 const FOREVER: u32 = u32::MAX;
 
-/// What IPv4 addresses of ours are labelled with. A label begins with the interface, and has at most 15 bytes.
-fn label(interface: &str) -> String {
-    format!("{interface}:plb")
-}
+/// What IPv4 addresses of ours are labelled with, after the interface. A label has at most 15 bytes.
+const LABEL: &str = ":plb";
 
 /// Puts the addresses on an interface, and leaves those that are there. Returns those that were not.
 pub async fn hold(interface: &str, wanted: &[IpAddr]) -> Result<Vec<IpAddr>, Error> {
@@ -25,7 +24,7 @@ pub async fn hold(interface: &str, wanted: &[IpAddr]) -> Result<Vec<IpAddr>, Err
         return Err(Error::NoInterface(interface.to_owned()));
     };
     let index = link.header.index;
-    let held: BTreeSet<IpAddr> = addresses(&handle)
+    let held: BTreeSet<IpAddr> = all(&handle)
         .await?
         .iter()
         .filter(|message| message.header.index == index)
@@ -34,7 +33,7 @@ pub async fn hold(interface: &str, wanted: &[IpAddr]) -> Result<Vec<IpAddr>, Err
     let missing: Vec<IpAddr> = wanted.iter().copied().filter(|it| !held.contains(it)).collect();
     for address in &missing {
         let mut request = handle.address().add(index, *address, bits(*address));
-        *request.message_mut() = message(index, *address, &label(interface));
+        *request.message_mut() = message(index, *address, &format!("{interface}{LABEL}"));
         request.execute().await.map_err(|source| Error::Change {
             step: format!("put {address} on {interface}"),
             source,
@@ -50,12 +49,11 @@ pub async fn release(interface: &str, kept: &BTreeSet<IpAddr>) -> Result<(), Err
     let Some(link) = by_name(&handle, interface).await? else {
         return Ok(());
     };
-    let label = label(interface);
-    for message in addresses(&handle).await? {
+    for message in all(&handle).await? {
         let Some(address) = address_of(&message).filter(|address| !kept.contains(address)) else {
             continue;
         };
-        if message.header.index == link.header.index && is_ours(&message, &label) {
+        if message.header.index == link.header.index && is_held(&message) {
             let removed = handle.address().del(message).execute().await;
             removed.map_err(|source| Error::Change {
                 step: format!("take {address} off {interface}"),
@@ -67,10 +65,17 @@ pub async fn release(interface: &str, kept: &BTreeSet<IpAddr>) -> Result<(), Err
     Ok(())
 }
 
-/// IPv6 addresses have no label; a single address that is never chosen as a source is hardly put on `lo` by others.
-fn is_ours(message: &AddressMessage, label: &str) -> bool {
+/// All addresses of this machine.
+pub(super) async fn all(handle: &rtnetlink::Handle) -> Result<Vec<AddressMessage>, Error> {
+    let all = handle.address().get().execute();
+    all.try_collect().await.map_err(Error::Ask)
+}
+
+/// Whether an address is held for a balancer. Those of IPv6 have no label; single ones that are never chosen as a
+/// source are hardly made by others.
+pub(super) fn is_held(message: &AddressMessage) -> bool {
     message.attributes.iter().any(|attribute| match attribute {
-        AddressAttribute::Label(found) => found == label,
+        AddressAttribute::Label(label) => label.ends_with(LABEL),
         AddressAttribute::CacheInfo(lifetime) => {
             message.header.family == AddressFamily::Inet6
                 && message.header.prefix_len == 128
