@@ -1,5 +1,7 @@
 //! The agent's one loop: facts come in, and only it touches the kernel.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,9 +18,11 @@ use crate::endpoints::Trust;
 use crate::facts::{Fact, Facts, Wanted};
 use crate::finding::{Finding, Severity};
 use crate::http::{Readiness, Refresh};
+use crate::link::LOOPBACK;
 use crate::metrics::Metrics;
 use crate::report::{Identity, Situation, Trouble, agent_status};
-use crate::sysctl::Sysctls;
+use crate::sysctl::{Bypass, Sysctls};
+use crate::ways::{self, Ways};
 use crate::{link, prepare};
 
 /// Changes that come together are done together.
@@ -82,6 +86,10 @@ pub struct Agent {
     trouble: Option<Trouble>,
     findings: Vec<Finding>,
     mtu: Option<u32>,
+    ways: Ways,
+    /// The balancer's addresses that are known to be taken.
+    held: Option<BTreeSet<IpAddr>>,
+    bypass: Bypass,
     failures: u32,
     is_draining: bool,
     leaving: Option<Instant>,
@@ -112,6 +120,9 @@ impl Agent {
             trouble: None,
             findings: Vec::new(),
             mtu: None,
+            ways: Ways::default(),
+            held: None,
+            bypass: Bypass::default(),
             failures: 0,
             is_draining: false,
             leaving: None,
@@ -134,6 +145,8 @@ impl Agent {
             }
             if depth == Depth::All {
                 resync = Instant::now() + self.settings.resync;
+                self.ways.forget();
+                self.held = None;
             }
             self.converge(depth).await;
             if had_failed && self.failures == 0 {
@@ -208,6 +221,7 @@ impl Agent {
         self.findings = prepare::read(prepare::FINDINGS.as_ref());
         self.findings
             .extend(Sysctls::default().set(&self.settings.addresses.families()));
+        self.findings.extend(Sysctls::default().set_bypass(self.bypass));
         self.findings.sort();
         match link::mtu().await {
             Ok(mtu) => self.mtu = mtu,
@@ -217,7 +231,8 @@ impl Agent {
 
     /// Brings the kernel to what is wanted; before that is known, only looks at what is there.
     async fn converge(&mut self, depth: Depth) {
-        let Some(wanted) = self.wanted() else {
+        let addresses = &self.settings.addresses;
+        let Some(wanted) = ways::wanted(&self.facts, addresses, &mut self.ways).await else {
             let result = self.with_kernel(move |kernel| kernel.observe(depth)).await;
             self.learn(result.map(|observed| Converged {
                 observed,
@@ -227,6 +242,14 @@ impl Agent {
             }));
             return;
         };
+        if self.bypass != wanted.desired.bypass {
+            self.bypass = wanted.desired.bypass;
+            self.look_around().await;
+        }
+        if let Err(error) = self.hold(&wanted.desired.addresses).await {
+            self.learn(Err(Error::Address(error)));
+            return;
+        }
         let (table, timeout) = (wanted.desired.table, wanted.drain_timeout);
         let depth = if self.failures > 0 { Depth::All } else { depth };
         let result = self
@@ -246,8 +269,20 @@ impl Agent {
         }
     }
 
+    /// Takes just these addresses: what is sent to them is then for this machine, which IPVS wants.
+    async fn hold(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<(), link::Error> {
+        if self.held.as_ref() == Some(addresses) {
+            return Ok(());
+        }
+        let wanted: Vec<IpAddr> = addresses.iter().copied().collect();
+        link::address::hold(LOOPBACK, &wanted).await?;
+        link::address::release(LOOPBACK, addresses).await?;
+        self.held = Some(addresses.clone());
+        Ok(())
+    }
+
     fn wanted(&self) -> Option<Wanted> {
-        self.facts.wanted(&self.settings.addresses)
+        self.facts.wanted(&self.settings.addresses, &self.ways)
     }
 
     /// Runs a job on the kernel, off the loop's thread. After a panic the next job starts from what is in the kernel.

@@ -62,7 +62,8 @@ fn headers(family: Family) -> u32 {
 
 /// The largest segment that passes the tunnel whole.
 fn largest_segment(mode: Mode, family: Family, mtu: u32) -> u32 {
-    mtu.saturating_sub(mode.overhead(family) + headers(family)).max(88)
+    mtu.saturating_sub(mode.overhead(family) + headers(family))
+        .max(88)
 }
 
 /// Arguments of `backend`.
@@ -127,7 +128,7 @@ async fn prepare(arguments: &BackendArgs, own: IpAddr, addresses: &[IpAddr]) -> 
         fou::listen(Family::of(own), arguments.port)?;
     }
     let device = match tunnel::Device::of(arguments.mode, own) {
-        None => "lo".to_owned(),
+        None => link::LOOPBACK.to_owned(),
         Some(device) => {
             device.make().await?;
             settings::take_from_anywhere(device.name)?;
@@ -145,7 +146,10 @@ fn own_address(arguments: &BackendArgs, interface: &Interface, family: Family) -
     let mut of_family = own.filter(|own| Family::of(*own) == family && !arguments.addresses.contains(own));
     match of_family.next() {
         Some(own) => Ok(own),
-        None => bail!("{} has no {family} address, so no {family} packet can come", interface.name),
+        None => bail!(
+            "{} has no {family} address, so no {family} packet can come",
+            interface.name
+        ),
     }
 }
 

@@ -14,8 +14,10 @@ use crate::converge::Converger;
 use crate::dataplane::{Dataplane, Depth};
 use crate::endpoints::Trust;
 use crate::facts::Facts;
+use crate::link::LOOPBACK;
 use crate::plan::plan;
 use crate::table::{Family, Table};
+use crate::ways::{self, Ways};
 use crate::{dataplane, file, link, prepare};
 
 /// The balancer in the pod: turns one `PortableLoadBalancer` into IPVS and iptables.
@@ -108,7 +110,7 @@ pub async fn run_prepare(arguments: PrepareArgs) {
 /// Prints the steps from what the kernel holds to what the file wants.
 pub async fn run_plan(arguments: PlanArgs) -> anyhow::Result<()> {
     let addresses = addresses(&[]).await;
-    let wanted = wanted_of(&arguments.file, &addresses)?;
+    let wanted = wanted_of(&arguments.file, &addresses).await?;
     let current = match Dataplane::new(&addresses.families()).read(Depth::All, &wanted.rules) {
         Ok(observed) => observed.table,
         Err(error) => {
@@ -125,7 +127,7 @@ pub async fn run_plan(arguments: PlanArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn wanted_of(path: &Path, addresses: &Addresses) -> anyhow::Result<Table> {
+async fn wanted_of(path: &Path, addresses: &Addresses) -> anyhow::Result<Table> {
     let mut facts = Facts::default();
     for fact in file::read(path)? {
         facts.take(fact, &Trust::All);
@@ -133,8 +135,8 @@ fn wanted_of(path: &Path, addresses: &Addresses) -> anyhow::Result<Table> {
     if let Some(refusal) = facts.refusal() {
         anyhow::bail!("the object is not valid: {}", refusal.message);
     }
-    let wanted = facts
-        .wanted(addresses)
+    let wanted = ways::wanted(&facts, addresses, &mut Ways::default())
+        .await
         .context("the file does not tell all that is needed")?;
     for error in &wanted.desired.unresolved {
         warn!(error = error as &dyn std::error::Error, "a port leads nowhere");
@@ -143,12 +145,13 @@ fn wanted_of(path: &Path, addresses: &Addresses) -> anyhow::Result<Table> {
 }
 
 /// Removes all that is ours; what is not there needs no removal.
-pub fn run_clear() -> anyhow::Result<()> {
+pub async fn run_clear() -> anyhow::Result<()> {
     for family in [Family::V4, Family::V6] {
         dataplane::remove_rules(family)?;
     }
     let mut converger = Converger::new(Dataplane::new(&BTreeSet::new()));
     converger.converge(&Table::default(), std::time::Duration::ZERO, Depth::All)?;
+    link::address::release(LOOPBACK, &BTreeSet::new()).await?;
     Ok(())
 }
 

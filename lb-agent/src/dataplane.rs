@@ -43,6 +43,9 @@ pub enum Error {
         #[source]
         source: command::Error,
     },
+    /// The balancer's addresses can't be taken.
+    #[error("could not take the balancer's addresses")]
+    Address(#[source] crate::link::Error),
     /// No variant of iptables works.
     #[error("neither variant of iptables works for {family}: nft: {nft}; legacy: {legacy}")]
     NoIptables {
@@ -198,11 +201,16 @@ impl Dataplane {
 
     fn apply_ipvs(&mut self, steps: &[&Step]) -> Result<(), Error> {
         let mut batch = Batch::new();
+        let mut origins = Vec::new();
         for step in steps {
             debug!(%step, "step");
-            match kernel::command(step) {
-                Ok(Some(command)) => batch.push(command),
-                Ok(None) => {}
+            match kernel::commands(step) {
+                Ok(commands) => {
+                    for command in commands {
+                        batch.push(command);
+                        origins.push(step);
+                    }
+                }
                 // Names come from a fixed list, all of which are short enough.
                 Err(error) => warn!(error = &error as &dyn std::error::Error, "scheduler refused"),
             }
@@ -216,7 +224,7 @@ impl Dataplane {
             .map_err(|error| Error::Apply(Box::new(error)))?;
         let mut first = None;
         for rejection in rejections {
-            let step = steps
+            let step = origins
                 .get(rejection.index)
                 .map(ToString::to_string)
                 .unwrap_or_default();
@@ -256,6 +264,11 @@ impl Dataplane {
 fn read_ipvs(client: &mut ipvs::Client, observed: &mut Observed) -> Result<(), ipvs::Error> {
     observed.table.timeouts = Some(kernel::timeouts(client.config()?));
     for entry in client.services()? {
+        if let Some(mark) = kernel::path(&entry) {
+            let entries = client.destinations(&entry.service.id)?;
+            observed.table.paths.insert(mark, kernel::path_to(&entries));
+            continue;
+        }
         let Some((listener, scheduling)) = kernel::listener(&entry) else {
             continue;
         };

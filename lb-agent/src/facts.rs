@@ -10,6 +10,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use crate::addresses::Addresses;
 use crate::desired::{Desired, Inputs, desired};
 use crate::endpoints::Trust;
+use crate::ways::Ways;
 
 /// Something that was learnt.
 #[derive(Clone, Debug)]
@@ -117,7 +118,7 @@ impl Facts {
 
     /// What is wanted; `None` until all of it is known, so that nothing is removed for want of knowledge.
     #[must_use]
-    pub fn wanted(&self, addresses: &Addresses) -> Option<Wanted> {
+    pub fn wanted(&self, addresses: &Addresses, ways: &Ways) -> Option<Wanted> {
         let balancer = self.balancer.as_ref()?;
         let (service_ports, slices) = match &balancer.spec.backends.service {
             Some(service) => self.service(&service.name)?,
@@ -129,6 +130,7 @@ impl Facts {
             slices,
             trust: &balancer.trust,
             addresses,
+            ways,
         });
         let seconds = u64::try_from(balancer.spec.drain_timeout_seconds).unwrap_or_default();
         let drain_timeout = Duration::from_secs(seconds);
@@ -174,7 +176,7 @@ mod tests {
 
         fn take(&mut self, fact: Fact) -> Option<Wanted> {
             self.0.take(fact, &Trust::Pods("shop".into()));
-            self.0.wanted(&Addresses::default())
+            self.0.wanted(&Addresses::default(), &Ways::default())
         }
     }
 

@@ -1,6 +1,6 @@
 //! Our table in IPVS's terms, and back. Pure.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crd::Protocol;
 use ipvs::{
@@ -10,12 +10,13 @@ use ipvs::{
 
 use crate::plan::Step;
 use crate::table::{
-    Family, Forwarding, Listener, Persistence, Scheduler, Scheduling, Server, Timeouts, Tunnel, Weight,
+    Family, Forwarding, Listener, Path, PathMark, Persistence, Scheduler, Scheduling, Server, Timeouts,
+    Tunnel, Weight,
 };
 
-/// The IPVS command of a step; `None` for a step that is about iptables.
-pub fn command(step: &Step) -> Result<Option<Command>, ipvs::InvalidScheduler> {
-    Ok(Some(match step {
+/// The IPVS commands of a step; none for a step that is about iptables.
+pub fn commands(step: &Step) -> Result<Vec<Command>, ipvs::InvalidScheduler> {
+    Ok(vec![match step {
         Step::SetTimeouts(timeouts) => Command::SetConfig(config(*timeouts)),
         Step::AddService(listener, how) => Command::AddService(service(*listener, how)?),
         Step::SetService(listener, how) => Command::SetService(service(*listener, how)?),
@@ -27,8 +28,65 @@ pub fn command(step: &Step) -> Result<Option<Command>, ipvs::InvalidScheduler> {
         }
         Step::RemoveServer(listener, at) => Command::RemoveDestination(id(*listener), *at),
         Step::RemoveService(listener) => Command::RemoveService(id(*listener)),
-        Step::SetRules(..) | Step::RemoveRules(..) => return Ok(None),
-    }))
+        Step::AddPath(mark, path) => return add_path(*mark, *path),
+        Step::RemovePath(mark) => Command::RemoveService(path_id(*mark)),
+        Step::SetRules(..) | Step::RemoveRules(..) => return Ok(Vec::new()),
+    }])
+}
+
+fn add_path(mark: PathMark, path: Path) -> Result<Vec<Command>, ipvs::InvalidScheduler> {
+    let service = ipvs::Service {
+        id: path_id(mark),
+        scheduler: "rr".parse()?,
+        flags: ServiceFlags::empty(),
+        persistence: None,
+    };
+    // Whatever port is asked is kept.
+    let at = SocketAddr::new(path.server, 0);
+    let destination = destination(at, Server::new(Weight::NORMAL, path.forwarding));
+    let id = service.id;
+    Ok(vec![
+        Command::AddService(service),
+        Command::AddDestination(id, destination),
+    ])
+}
+
+fn path_id(mark: PathMark) -> ServiceId {
+    ServiceId::Mark {
+        family: family(mark.family()),
+        mark: mark.number(),
+    }
+}
+
+fn family(family: Family) -> ipvs::Family {
+    match family {
+        Family::V4 => ipvs::Family::V4,
+        Family::V6 => ipvs::Family::V6,
+    }
+}
+
+/// The way that a service in the kernel is; `None` for one that is none.
+#[must_use]
+pub fn path(entry: &ServiceEntry) -> Option<PathMark> {
+    let ServiceId::Mark { family: found, mark } = entry.service.id else {
+        return None;
+    };
+    PathMark::from_mark(mark.get()).filter(|mark| family(mark.family()) == found)
+}
+
+/// Where a way leads. One that does not lead to just one server is foreign, and so made anew.
+#[must_use]
+pub fn path_to(entries: &[DestinationEntry]) -> Path {
+    match entries {
+        [entry] => Path {
+            server: entry.destination.addr.ip(),
+            forwarding: server(entry).forwarding,
+        },
+        _ => Path {
+            server: IpAddr::from([0; 4]),
+            forwarding: Forwarding::Foreign,
+        },
+    }
 }
 
 /// The service of a listener.
@@ -44,10 +102,7 @@ pub fn id(listener: Listener) -> ServiceId {
             addr,
         },
         None => ServiceId::Mark {
-            family: match listener.family {
-                Family::V4 => ipvs::Family::V4,
-                Family::V6 => ipvs::Family::V6,
-            },
+            family: family(listener.family),
             mark: listener.mark().number(),
         },
     }
@@ -193,7 +248,7 @@ mod tests {
             };
             let at = Listener { address: own.then(|| address.parse().expect("an address")), ..at };
             let step = Step::AddService(at, scheduling.clone());
-            let Some(Command::AddService(service)) = command(&step).expect("a valid name") else {
+            let Some(Command::AddService(service)) = commands(&step).expect("a valid name").pop() else {
                 panic!("another command");
             };
             let entry = ServiceEntry { service, counters: Counters::default() };

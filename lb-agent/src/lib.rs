@@ -28,3 +28,4 @@ pub mod serve;
 pub mod status;
 pub mod sysctl;
 pub mod table;
+pub mod ways;

@@ -11,6 +11,9 @@ use crate::addresses::Addresses;
 pub mod address;
 pub mod route;
 
+/// Where addresses are put that only this machine is to know of.
+pub const LOOPBACK: &str = "lo";
+
 /// Why the kernel could not be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -59,13 +62,19 @@ pub async fn interface() -> Result<Option<Interface>, Error> {
         link.header.flags.contains(LinkFlags::Up) && !link.header.flags.contains(LinkFlags::Loopback)
     });
     links.sort_by_key(|link| (name_of(link) != Some("eth0"), link.header.index));
-    let Some(link) = links.first() else { return Ok(None) };
+    let Some(link) = links.first() else {
+        return Ok(None);
+    };
     let mut addresses = address::all(&handle).await?;
     addresses.retain(|address| address.header.index == link.header.index);
     Ok(Some(Interface {
         name: name_of(link).unwrap_or_default().to_owned(),
         mtu: mtu_of(link).unwrap_or_default(),
-        addresses: addresses.iter().filter_map(address_of).filter(can_be_reached).collect(),
+        addresses: addresses
+            .iter()
+            .filter_map(address_of)
+            .filter(can_be_reached)
+            .collect(),
     }))
 }
 

@@ -22,7 +22,7 @@ async fn main() -> ExitCode {
         }
         Command::Serve(arguments) => serve::run(arguments).await,
         Command::Plan(arguments) => run_plan(arguments).await,
-        Command::Clear => run_clear(),
+        Command::Clear => run_clear().await,
         Command::Backend(arguments) => backend::run(arguments).await,
     };
     match result {

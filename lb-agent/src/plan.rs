@@ -4,7 +4,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use crate::table::{Family, Listener, Rules, Scheduling, Server, Service, Table, Timeouts};
+use crate::table::{Family, Listener, Path, PathMark, Rules, Scheduling, Server, Service, Table, Timeouts};
 
 /// Fills a hashing service: each server added to `mh` makes it compute its whole table anew.
 const FILLING: &str = "rr";
@@ -26,6 +26,10 @@ pub enum Step {
     SetRules(Family, Rules),
     /// Removes our rules of a family.
     RemoveRules(Family),
+    /// Makes a way to a server, for questions.
+    AddPath(PathMark, Path),
+    /// Removes a way.
+    RemovePath(PathMark),
     /// Removes a server; connections that it still has are reset.
     RemoveServer(Listener, SocketAddr),
     /// Removes a service.
@@ -44,6 +48,8 @@ impl Step {
             Self::SetService(..) => "set_service",
             Self::SetRules(..) => "set_rules",
             Self::RemoveRules(..) => "remove_rules",
+            Self::AddPath(..) => "add_path",
+            Self::RemovePath(..) => "remove_path",
             Self::RemoveServer(..) => "remove_server",
             Self::RemoveService(..) => "remove_service",
         }
@@ -69,6 +75,8 @@ impl fmt::Display for Step {
             Self::SetService(at, how) => write!(f, "set scheduler of {at} to {how}"),
             Self::SetRules(family, rules) => write!(f, "set {family} rules: {rules}"),
             Self::RemoveRules(family) => write!(f, "remove {family} rules"),
+            Self::AddPath(mark, path) => write!(f, "add way mark {mark} to {path}"),
+            Self::RemovePath(mark) => write!(f, "remove way mark {mark}"),
             Self::RemoveServer(at, server) => write!(f, "remove server {server} from {at}"),
             Self::RemoveService(at) => write!(f, "remove service {at} mark {}", at.mark()),
         }
@@ -82,12 +90,27 @@ pub fn plan(current: &Table, wanted: &Table) -> Vec<Step> {
     if let Some(timeouts) = wanted.timeouts.filter(|_| wanted.timeouts != current.timeouts) {
         steps.push(Step::SetTimeouts(timeouts));
     }
+    set_paths(current, wanted, &mut steps);
     make_services(current, wanted, &mut steps);
     make_servers(current, wanted, &mut steps);
     change(current, wanted, &mut steps);
     switch_rules(current, wanted, &mut steps);
     break_old(current, wanted, &mut steps);
     steps
+}
+
+/// No client's connection goes by these, so what differs is made anew.
+fn set_paths(current: &Table, wanted: &Table, steps: &mut Vec<Step>) {
+    for (mark, path) in &current.paths {
+        if wanted.paths.get(mark) != Some(path) {
+            steps.push(Step::RemovePath(*mark));
+        }
+    }
+    for (mark, path) in &wanted.paths {
+        if current.paths.get(mark) != Some(path) {
+            steps.push(Step::AddPath(*mark, *path));
+        }
+    }
 }
 
 fn make_services(current: &Table, wanted: &Table, steps: &mut Vec<Step>) {

@@ -123,10 +123,11 @@ fn explain(situation: &Situation<'_>) -> (Option<&'static str>, Option<String>) 
             let message = format!("{}; the previous configuration keeps serving", refusal.message);
             (Some(reason::INVALID_SPEC), message)
         }
-        (None, None, None) => (
-            None,
-            findings.first().map(ToString::to_string).unwrap_or_default(),
-        ),
+        (None, None, None) => {
+            let finding = findings.first().map(ToString::to_string);
+            let message = finding.or_else(|| situation.wanted.and_then(off_link));
+            (None, message.unwrap_or_default())
+        }
     };
     if message.is_empty() {
         return (reason, None);
@@ -139,6 +140,16 @@ fn explain(situation: &Situation<'_>) -> (Option<&'static str>, Option<String>) 
     (reason, Some(message.chars().take(MESSAGE).collect()))
 }
 
+/// Why DR does not reach a server.
+fn off_link(wanted: &Wanted) -> Option<String> {
+    let ((_, at), gateway) = wanted.desired.off_link.first_key_value()?;
+    Some(format!(
+        "DR reaches only servers on the agent's own link, and {} is behind the gateway {gateway}: set forwarding.type to \
+         TUN or NAT, or run the agent beside its servers",
+        at.ip()
+    ))
+}
+
 fn count(wanted: &Wanted, observed: Option<&Observed>) -> ServerCounts {
     let healthy = wanted.desired.table.server_count();
     let not_ready = wanted
@@ -149,7 +160,7 @@ fn count(wanted: &Wanted, observed: Option<&Observed>) -> ServerCounts {
         .count();
     let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
     ServerCounts {
-        total: number(healthy + not_ready),
+        total: number(healthy + not_ready + wanted.desired.off_link.len()),
         healthy: number(healthy),
         draining: number(
             observed
@@ -192,6 +203,8 @@ fn exceptions(wanted: &Wanted, observed: Option<&Observed>) -> Vec<ServerExcepti
     let mut exceptions: BTreeSet<ServerException> = unready
         .map(|(key, _)| exception(*key, ServerState::Unhealthy, "NotReady"))
         .collect();
+    let off_link = wanted.desired.off_link.keys();
+    exceptions.extend(off_link.map(|key| exception(*key, ServerState::Unhealthy, "NotOnLink")));
     for (key, reason) in observed
         .into_iter()
         .flat_map(|observed| draining(wanted, observed))
@@ -232,7 +245,7 @@ mod tests {
         Table {
             services: BTreeMap::from([(http(), service)]),
             rules: BTreeMap::from([(Family::V4, Rules::marking([http()]))]),
-            timeouts: None,
+            ..Table::default()
         }
     }
 
@@ -244,7 +257,7 @@ mod tests {
         let desired = Desired {
             table: table(servers),
             unready,
-            unresolved: vec![],
+            ..Desired::default()
         };
         Wanted {
             desired,

@@ -2,6 +2,7 @@
 //! Pure: knows neither Kubernetes, nor netlink, nor iptables.
 
 mod listener;
+mod path;
 mod rules;
 mod server;
 
@@ -10,6 +11,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 pub use listener::{Family, Listener, MARK_BIT, Mark};
+pub use path::{Path, PathMark, path_marks};
 pub use rules::{MarkRule, Rules};
 pub use server::{Forwarding, Persistence, Scheduler, Scheduling, Server, Tunnel, Weight};
 
@@ -43,6 +45,8 @@ pub struct Table {
     pub services: BTreeMap<Listener, Service>,
     /// The rules of each family. No entry: they are absent or damaged.
     pub rules: BTreeMap<Family, Rules>,
+    /// The ways to single servers, for questions.
+    pub paths: BTreeMap<PathMark, Path>,
     /// The timeouts; `None` where nothing is said of them.
     pub timeouts: Option<Timeouts>,
 }
@@ -66,6 +70,8 @@ impl Table {
             services: services
                 .map(|(listener, service)| (listener.anywhere(), taking(service)))
                 .collect(),
+            // Who is asked how is no part of what is served.
+            paths: BTreeMap::new(),
             ..self.clone()
         }
     }
@@ -119,12 +125,14 @@ mod tests {
             services: BTreeMap::from([(http, service(&[(1, 1)]))]),
             rules: rules.clone(),
             timeouts: None,
+            paths: BTreeMap::new(),
         };
         let services = BTreeMap::from([(http, service(&[(1, 1), (2, 0)])), (old, service(&[(3, 0)]))]);
         let draining = Table {
             services,
             rules,
             timeouts: None,
+            paths: BTreeMap::new(),
         };
         assert_ne!(plain.hash(), draining.hash());
         assert_eq!(plain.hash(), draining.serving().hash());
@@ -146,6 +154,7 @@ mod tests {
                 services: BTreeMap::from([(own, service)]),
                 rules: BTreeMap::from([(Family::V4, Rules::marking([http]))]),
                 timeouts: None,
+                paths: BTreeMap::new(),
             }
         };
         assert_ne!(with("10.0.0.1").hash(), with("10.0.0.2").hash());

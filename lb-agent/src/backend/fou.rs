@@ -55,9 +55,13 @@ pub(super) fn listen(family: Family, port: u16) -> anyhow::Result<()> {
         // Ours from before, or somebody else's.
         Err(Refusal::Errno(Errno::EADDRINUSE | Errno::EALREADY)) => {
             let found = kernel.ask(fou, GET, &wanted);
-            let kind = found.ok().and_then(|found| value_of(&found, TYPE)?.first().copied());
+            let kind = found
+                .ok()
+                .and_then(|found| value_of(&found, TYPE)?.first().copied());
             if kind != Some(GUE) {
-                bail!("UDP port {port} is used by something else here: choose another forwarding.tunnel.port");
+                bail!(
+                    "UDP port {port} is used by something else here: choose another forwarding.tunnel.port"
+                );
             }
         }
         Err(refusal) => return Err(refusal).context("could not open the port of GUE"),
@@ -120,7 +124,6 @@ impl Kernel {
     }
 }
 
-
 fn request(family: u16, command: u8, attributes: &[u8]) -> Vec<u8> {
     let length = u32::try_from(HEADERS + attributes.len()).unwrap_or(u32::MAX);
     let mut request = length.to_ne_bytes().to_vec();
@@ -171,7 +174,9 @@ fn value_of(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
 }
 
 fn number_of(attributes: &[u8], wanted: u16) -> Option<u16> {
-    value_of(attributes, wanted)?.first_chunk().map(|bytes| u16::from_ne_bytes(*bytes))
+    value_of(attributes, wanted)?
+        .first_chunk()
+        .map(|bytes| u16::from_ne_bytes(*bytes))
 }
 
 #[cfg(test)]

@@ -4,8 +4,10 @@ use std::net::IpAddr;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
-use rtnetlink::packet_route::link::{InfoData, InfoGre, InfoGre6, InfoIpTunnel, LinkAttribute, LinkInfo, LinkMessage};
 use rtnetlink::packet_route::IpProtocol;
+use rtnetlink::packet_route::link::{
+    InfoData, InfoGre, InfoGre6, InfoIpTunnel, LinkAttribute, LinkInfo, LinkMessage,
+};
 use rtnetlink::{LinkGre, LinkGre6, LinkIp6Tnl, LinkIpIp, LinkMessageBuilder, LinkUnspec};
 use tracing::info;
 

@@ -93,20 +93,30 @@ fn bits(address: IpAddr) -> u8 {
 fn message(index: u32, address: IpAddr, label: &str) -> AddressMessage {
     let mut message = AddressMessage::default();
     message.header = AddressHeader {
-        family: if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 },
+        family: if address.is_ipv4() {
+            AddressFamily::Inet
+        } else {
+            AddressFamily::Inet6
+        },
         prefix_len: bits(address),
         flags: AddressHeaderFlags::empty(),
         index,
         ..AddressHeader::default()
     };
-    message.attributes = vec![AddressAttribute::Local(address), AddressAttribute::Address(address)];
+    message.attributes = vec![
+        AddressAttribute::Local(address),
+        AddressAttribute::Address(address),
+    ];
     if address.is_ipv4() {
         message.attributes.push(AddressAttribute::Label(label.to_owned()));
     } else {
         // Others may hold it too, and no connection of this machine's own may come from it.
         let mut lifetime = CacheInfo::default();
         lifetime.ifa_valid = FOREVER;
-        let extra = [AddressAttribute::Flags(AddressFlags::Nodad), AddressAttribute::CacheInfo(lifetime)];
+        let extra = [
+            AddressAttribute::Flags(AddressFlags::Nodad),
+            AddressAttribute::CacheInfo(lifetime),
+        ];
         message.attributes.extend(extra);
     }
     message

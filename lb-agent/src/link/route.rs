@@ -24,7 +24,9 @@ pub async fn limit_mss(family: Family, mss: u32) -> Result<(), Error> {
         .await
         .map_err(Error::Ask)?;
     for route in routes.into_iter().filter(leads_to_clients) {
-        let Some(limited) = limited(route, mss) else { continue };
+        let Some(limited) = limited(route, mss) else {
+            continue;
+        };
         debug!(?limited, "route");
         let changed = handle.route().add(limited).replace().execute().await;
         changed.map_err(|source| Error::Change {
@@ -90,7 +92,8 @@ fn limited(mut route: RouteMessage, mss: u32) -> Option<RouteMessage> {
         RouteAttribute::CacheInfo(_) => false,
         _ => true,
     });
-    let has_it = |metric: &RouteMetric| matches!(metric, RouteMetric::Advmss(found) if (1..=mss).contains(found));
+    let has_it =
+        |metric: &RouteMetric| matches!(metric, RouteMetric::Advmss(found) if (1..=mss).contains(found));
     if metrics.iter().any(has_it) {
         return None;
     }
