@@ -4,14 +4,17 @@ use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::mount::{MntFlags, umount2};
+use nix::sched::{CloneFlags, setns};
+
+use crate::place::{make_namespace, namespace};
+pub(crate) use crate::place::{pause, run};
 
 static SCENES: AtomicU32 = AtomicU32::new(0);
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -350,47 +353,10 @@ fn serve(mut stream: TcpStream, octet: u8) {
     }
 }
 
-/// Between two looks at a condition.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a test's thread, and nobody tells when the kernel changed"
-)]
-pub(crate) fn pause() {
-    thread::sleep(Duration::from_millis(50));
-}
-
-fn namespace(name: &str) -> PathBuf {
-    Path::new("/run/netns").join(name)
-}
-
-/// As `ip netns add` does it.
-fn make_namespace(name: &str) {
-    let path = namespace(name);
-    fs::create_dir_all("/run/netns").expect("can be made");
-    File::create(&path).expect("can be made");
-    let work = thread::spawn(move || {
-        unshare(CloneFlags::CLONE_NEWNET).expect("may be made");
-        let source = Some("/proc/thread-self/ns/net");
-        mount(source, &path, None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("may be mounted");
-    });
-    work.join().expect("the namespace is made");
-}
-
 /// The answer to one datagram.
 pub(crate) fn ask(socket: &UdpSocket) -> Option<u8> {
     socket.send(b"who?").ok()?;
     let mut buffer = [0; 8];
     let length = socket.recv(&mut buffer).ok()?;
     std::str::from_utf8(&buffer[..length]).ok()?.parse().ok()
-}
-
-/// A program's output; it must succeed.
-pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program)
-        .args(arguments)
-        .output()
-        .expect("can be run");
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {arguments:?}: {stderr}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }
