@@ -18,7 +18,7 @@ use crate::finding::{Finding, Severity};
 use crate::http::{Readiness, Refresh};
 use crate::metrics::Metrics;
 use crate::report::{Identity, Situation, Trouble, agent_status};
-use crate::sysctl::Sysctls;
+use crate::sysctl::{Needs, Sysctls};
 use crate::{link, prepare};
 
 /// Changes that come together are done together.
@@ -206,8 +206,7 @@ impl Agent {
     /// Looks at what is around the table: sysctls, the interface.
     async fn look_around(&mut self) {
         self.findings = prepare::read(prepare::FINDINGS.as_ref());
-        self.findings
-            .extend(Sysctls::default().set(&self.settings.addresses.families()));
+        self.findings.extend(Sysctls::default().set(&self.needs()));
         self.findings.sort();
         match link::mtu().await {
             Ok(mtu) => self.mtu = mtu,
@@ -243,6 +242,15 @@ impl Agent {
             if let Some(changed) = self.facts.take_changed() {
                 self.outlets.metrics.programmed_in(changed.elapsed());
             }
+        }
+    }
+
+    fn needs(&self) -> Needs {
+        let needs = Needs::of(self.settings.addresses.families());
+        let timeouts = self.wanted().and_then(|wanted| wanted.desired.table.timeouts);
+        Needs {
+            udp_seconds: timeouts.map_or(needs.udp_seconds, |timeouts| timeouts.udp_seconds),
+            ..needs
         }
     }
 
