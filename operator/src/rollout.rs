@@ -79,7 +79,14 @@ pub(crate) async fn advance(
     let uid = lb.uid().unwrap_or_default();
     let replicas = usize::try_from(lb.spec.redundancy.replicas).unwrap_or_default();
     let find = |name: &str| pods.iter().find(|pod| pod.name_any() == name);
-    let next = plan(pods, template, &Wish { replicas, active: active(lb) });
+    let next = plan(
+        pods,
+        template,
+        &Wish {
+            replicas,
+            active: active(lb),
+        },
+    );
     match &next {
         Next::Done => context.slots.release(&uid),
         Next::Wait => {}
@@ -236,11 +243,17 @@ mod tests {
     #[test]
     fn a_new_image_is_patched_one_pod_at_a_time() {
         let pods = [pod("a", "True", "1", "x"), pod("b", "True", "1", "x")];
-        assert_eq!(plan(&pods, &template("1", "y"), &wish(2)), Next::Patch("a".into()));
+        assert_eq!(
+            plan(&pods, &template("1", "y"), &wish(2)),
+            Next::Patch("a".into())
+        );
         let pods = [pod("a", "False", "1", "y"), pod("b", "True", "1", "x")];
         assert_eq!(plan(&pods, &template("1", "y"), &wish(2)), Next::Wait);
         let pods = [pod("a", "True", "1", "y"), pod("b", "True", "1", "x")];
-        assert_eq!(plan(&pods, &template("1", "y"), &wish(2)), Next::Patch("b".into()));
+        assert_eq!(
+            plan(&pods, &template("1", "y"), &wish(2)),
+            Next::Patch("b".into())
+        );
     }
 
     #[test]
@@ -264,13 +277,19 @@ mod tests {
         assert_eq!(plan(&pods, &template("1", "y"), &wish(2)), Next::Wait);
         patched.annotations_mut().insert(REPLACED.into(), "c0".into());
         let pods = [Arc::new(patched), pod("b", "True", "1", "x")];
-        assert_eq!(plan(&pods, &template("1", "y"), &wish(2)), Next::Patch("b".into()));
+        assert_eq!(
+            plan(&pods, &template("1", "y"), &wish(2)),
+            Next::Patch("b".into())
+        );
     }
 
     #[test]
     fn another_template_makes_pods_anew_while_the_others_serve() {
         let pods = [pod("a", "True", "1", "x"), pod("b", "True", "1", "x")];
-        assert_eq!(plan(&pods, &template("2", "x"), &wish(2)), Next::Replace("a".into()));
+        assert_eq!(
+            plan(&pods, &template("2", "x"), &wish(2)),
+            Next::Replace("a".into())
+        );
         let pods = [pod("b", "True", "1", "x")];
         assert_eq!(plan(&pods, &template("2", "x"), &wish(2)), Next::Wait);
     }
@@ -278,7 +297,10 @@ mod tests {
     #[test]
     fn a_pod_that_serves_nothing_goes_first_and_at_once() {
         let pods = [pod("a", "True", "1", "x"), pod("b", "False", "1", "x")];
-        assert_eq!(plan(&pods, &template("2", "x"), &wish(3)), Next::Replace("b".into()));
+        assert_eq!(
+            plan(&pods, &template("2", "x"), &wish(3)),
+            Next::Replace("b".into())
+        );
     }
 
     #[test]

@@ -95,7 +95,10 @@ pub(crate) async fn report(context: &Context, facts: &Facts<'_>) -> Result<Optio
     remembered.conditions = Some(status.conditions);
     remembered.drains.take(lb, context.memory.start());
     let notes = remembered.drains.due(lb, Instant::now());
-    let again = [remembered.differ.wait(Instant::now()), remembered.drains.wait(Instant::now())];
+    let again = [
+        remembered.differ.wait(Instant::now()),
+        remembered.drains.wait(Instant::now()),
+    ];
     context.memory.keep(lb, remembered);
     events::note(context, &about, notes).await;
     patch::forget_vanished(context, facts).await?;

@@ -68,7 +68,9 @@ mod tests {
 
         fn after(&mut self, seconds: u64, tables: [&str; 2]) -> Vec<String> {
             let now = ["a", "b"].into_iter().zip(tables);
-            let now = now.map(|(name, hash)| (name.to_owned(), hash.to_owned())).collect();
+            let now = now
+                .map(|(name, hash)| (name.to_owned(), hash.to_owned()))
+                .collect();
             self.0.look(&now, self.1 + Duration::from_secs(seconds))
         }
     }
@@ -89,7 +91,11 @@ mod tests {
         let mut scene = Scene::new();
         for second in 0..100 {
             let (one, other) = (second / 4, (second + 2) / 4);
-            assert!(scene.after(second, [&one.to_string(), &other.to_string()]).is_empty());
+            assert!(
+                scene
+                    .after(second, [&one.to_string(), &other.to_string()])
+                    .is_empty()
+            );
         }
     }
 
@@ -97,7 +103,10 @@ mod tests {
     fn somebody_looks_again_when_it_is_time() {
         let mut scene = Scene::new();
         scene.after(0, ["x", "y"]);
-        assert_eq!(scene.0.wait(scene.1 + Duration::from_secs(5)), Some(Duration::from_secs(10)));
+        assert_eq!(
+            scene.0.wait(scene.1 + Duration::from_secs(5)),
+            Some(Duration::from_secs(10))
+        );
         scene.after(20, ["x", "y"]);
         assert_eq!(scene.0.wait(scene.1 + Duration::from_secs(20)), None);
         scene.after(21, ["x", "x"]);

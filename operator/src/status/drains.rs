@@ -42,7 +42,9 @@ impl Drains {
         let now: BTreeSet<(String, DrainedServer)> = agents
             .flat_map(|agent| agent.drains.iter().map(|it| (agent.name.clone(), it.clone())))
             .collect();
-        let new = now.difference(&self.taken).filter(|(_, it)| it.end_time >= *start);
+        let new = now
+            .difference(&self.taken)
+            .filter(|(_, it)| it.end_time >= *start);
         self.untold.extend(new.map(|(_, it)| it.clone()));
         self.taken = now;
     }
@@ -73,7 +75,10 @@ fn finished(drains: &[DrainedServer]) -> Option<Note> {
     let moved = connections(of(DrainOutcome::Moved));
     let mut texts = Vec::new();
     if !ended.is_empty() {
-        texts.push(format!("removed when their connections had ended: {}", names(&ended)));
+        texts.push(format!(
+            "removed when their connections had ended: {}",
+            names(&ended)
+        ));
     }
     if !moved.is_empty() {
         texts.push(format!("UDP flows moved away from {}", names(&moved)));
@@ -169,20 +174,27 @@ mod tests {
         let told = Scene::new().after(0, &lb);
         assert_eq!(
             told,
-            ["Warning DrainCut 4 connections were cut after 30 s, at 10.0.0.1:8080/TCP; \
-              raise spec.drainTimeoutSeconds if clients need longer"]
+            [
+                "Warning DrainCut 4 connections were cut after 30 s, at 10.0.0.1:8080/TCP; \
+              raise spec.drainTimeoutSeconds if clients need longer"
+            ]
         );
     }
 
     #[test]
     fn what_ended_well_is_told_once_for_all_agents() {
-        let drains = [drained(1, DrainOutcome::Finished, 101), drained(2, DrainOutcome::Moved, 101)];
+        let drains = [
+            drained(1, DrainOutcome::Finished, 101),
+            drained(2, DrainOutcome::Moved, 101),
+        ];
         let lb = lb(&[("a", &drains), ("b", &drains[..1])]);
         let mut scene = Scene::new();
         assert_eq!(
             scene.after(0, &lb),
-            ["Normal DrainFinished removed when their connections had ended: 10.0.0.1:8080/TCP; \
-              UDP flows moved away from 10.0.0.2:8080/TCP"]
+            [
+                "Normal DrainFinished removed when their connections had ended: 10.0.0.1:8080/TCP; \
+              UDP flows moved away from 10.0.0.2:8080/TCP"
+            ]
         );
         assert!(scene.after(60, &lb).is_empty());
     }
@@ -197,7 +209,10 @@ mod tests {
         }
         assert_eq!(told.len(), 2);
         assert!(told[1].ends_with("and 26 more"), "{told:?}");
-        assert_eq!(scene.0.wait(scene.1 + Duration::from_secs(50)), Some(Duration::from_secs(10)));
+        assert_eq!(
+            scene.0.wait(scene.1 + Duration::from_secs(50)),
+            Some(Duration::from_secs(10))
+        );
     }
 
     #[test]

@@ -68,7 +68,10 @@ impl Memory {
     /// Drops what is known of a balancer that is gone.
     pub(crate) fn forget(&self, namespace: &str, name: &str) {
         let key = (namespace.to_owned(), name.to_owned());
-        self.balancers.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        self.balancers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&key);
     }
 }
 
