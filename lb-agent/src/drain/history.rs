@@ -66,11 +66,7 @@ mod tests {
 
     fn ended(octet: u8, port: u16, outcome: Outcome, connections: u32) -> Ended {
         Ended {
-            listener: Listener {
-                family: Family::V4,
-                protocol: Protocol::TCP,
-                port,
-            },
+            listener: Listener::marked(Family::V4, Protocol::TCP, port),
             server: ([10, 0, 0, octet], 8080).into(),
             outcome,
             connections,
