@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use crd::Protocol;
 use ipvs::{Batch, DestinationEntry};
 use tracing::{debug, info, warn};
 
@@ -82,12 +83,16 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// Numbers of active connections.
+    /// Numbers of connections in use. To the kernel no UDP flow is ever active.
     #[must_use]
     pub fn active(&self) -> ActiveConnections {
+        let in_use = |listener: &Listener, entry: &DestinationEntry| match listener.protocol {
+            Protocol::UDP => entry.inactive_connections,
+            Protocol::TCP | Protocol::SCTP => entry.active_connections,
+        };
         self.servers
             .iter()
-            .map(|(key, entry)| (*key, entry.active_connections))
+            .map(|(key, entry)| (*key, in_use(&key.0, entry)))
             .collect()
     }
 }
