@@ -235,7 +235,7 @@ mod tests {
         Table {
             services: BTreeMap::from([(http(), service)]),
             rules: BTreeMap::from([(Family::V4, Rules::marking([http()]))]),
-            timeouts: None,
+            ..Table::default()
         }
     }
 
