@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crd::{AgentRole, AgentStatus};
+use k8s_openapi::jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -14,6 +15,7 @@ use tracing::{error, info, warn};
 use crate::addresses::Addresses;
 use crate::converge::{Converged, Converger};
 use crate::dataplane::{Dataplane, Depth, Error, Observed};
+use crate::drain::history::History;
 use crate::endpoints::Trust;
 use crate::facts::{Fact, Facts, Wanted};
 use crate::finding::{Finding, Severity};
@@ -21,7 +23,7 @@ use crate::http::{Readiness, Refresh};
 use crate::link::LOOPBACK;
 use crate::metrics::Metrics;
 use crate::report::{Identity, Situation, Trouble, agent_status};
-use crate::sysctl::{Bypass, Sysctls};
+use crate::sysctl::{Needs, Sysctls};
 use crate::ways::{self, Ways};
 use crate::{link, prepare};
 
@@ -33,7 +35,7 @@ const DRAIN_POLL: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(15);
 /// The least time between two wake-ups is far below what the liveness probe allows.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-/// So long clients may still be sent here after readiness is withdrawn.
+/// So long clients may still be sent here after the pod was told to go.
 const LINGER: Duration = Duration::from_secs(5);
 
 /// What the agent is told at start.
@@ -89,9 +91,11 @@ pub struct Agent {
     ways: Ways,
     /// The balancer's addresses that are known to be taken.
     held: Option<BTreeSet<IpAddr>>,
-    bypass: Bypass,
+    /// What the sysctls were set for.
+    needs: Option<Needs>,
     failures: u32,
     is_draining: bool,
+    drains: History,
     leaving: Option<Instant>,
 }
 
@@ -122,9 +126,10 @@ impl Agent {
             mtu: None,
             ways: Ways::default(),
             held: None,
-            bypass: Bypass::default(),
+            needs: None,
             failures: 0,
             is_draining: false,
+            drains: History::default(),
             leaving: None,
         }
     }
@@ -219,9 +224,9 @@ impl Agent {
     /// Looks at what is around the table: sysctls, the interface.
     async fn look_around(&mut self) {
         self.findings = prepare::read(prepare::FINDINGS.as_ref());
-        self.findings
-            .extend(Sysctls::default().set(&self.settings.addresses.families()));
-        self.findings.extend(Sysctls::default().set_bypass(self.bypass));
+        let needs = self.needs();
+        self.findings.extend(Sysctls::default().set(&needs));
+        self.needs = Some(needs);
         self.findings.sort();
         match link::mtu().await {
             Ok(mtu) => self.mtu = mtu,
@@ -239,11 +244,11 @@ impl Agent {
                 steps: 0,
                 drift: 0,
                 is_draining: false,
+                ended: Vec::new(),
             }));
             return;
         };
-        if self.bypass != wanted.desired.bypass {
-            self.bypass = wanted.desired.bypass;
+        if self.needs.as_ref() != Some(&self.needs()) {
             self.look_around().await;
         }
         if let Err(error) = self.hold(&wanted.desired.addresses).await {
@@ -281,6 +286,17 @@ impl Agent {
         Ok(())
     }
 
+    fn needs(&self) -> Needs {
+        let needs = Needs::of(self.settings.addresses.families());
+        let Some(wanted) = self.wanted() else { return needs };
+        let timeouts = wanted.desired.table.timeouts;
+        Needs {
+            udp_seconds: timeouts.map_or(needs.udp_seconds, |timeouts| timeouts.udp_seconds),
+            bypass: wanted.desired.bypass,
+            ..needs
+        }
+    }
+
     fn wanted(&self) -> Option<Wanted> {
         self.facts.wanted(&self.settings.addresses, &self.ways)
     }
@@ -312,6 +328,8 @@ impl Agent {
                 self.failures = 0;
                 self.trouble = None;
                 self.is_draining = converged.is_draining;
+                self.drains.note(&converged.ended, Timestamp::now());
+                self.outlets.metrics.drained(&converged.ended);
                 self.outlets.metrics.steps.inc_by(converged.steps as u64);
                 self.outlets.metrics.drift.inc_by(converged.drift as u64);
                 // A table found at start was good when it was made.
@@ -368,6 +386,7 @@ impl Agent {
             findings: &self.findings,
             trouble: self.trouble.as_ref(),
             role: readiness.is_ok().then_some(AgentRole::Active),
+            drains: self.drains.newest(),
         });
         self.outlets.status.send_if_modified(|old| {
             let is_new = *old != status;
@@ -384,9 +403,9 @@ impl Agent {
         });
     }
 
+    /// It stays so while it leaves: Kubernetes knows itself whether the pod goes, or only the container is replaced.
     fn readiness(&self) -> Readiness {
         match (&self.trouble, self.blocking()) {
-            _ if self.leaving.is_some() => Err("leaving".to_owned()),
             (Some(trouble), _) if !self.has_table => Err(format!("{}: {}", trouble.reason, trouble.message)),
             (_, Some(finding)) => Err(format!("{}: {finding}", finding.reason())),
             _ if !self.has_table => Err("no table yet".to_owned()),

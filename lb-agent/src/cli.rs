@@ -16,6 +16,7 @@ use crate::endpoints::Trust;
 use crate::facts::Facts;
 use crate::link::LOOPBACK;
 use crate::plan::plan;
+use crate::sysctl::{Bypass, Needs};
 use crate::table::{Family, Table};
 use crate::ways::{self, Ways};
 use crate::{dataplane, file, link, prepare};
@@ -53,6 +54,12 @@ pub struct PrepareArgs {
     /// The pod's addresses; without them those of this machine.
     #[arg(long, env = "POD_IPS", value_delimiter = ',')]
     pub pod_ips: Vec<String>,
+    /// Seconds that the object's timeouts.udpSeconds says: so long conntrack remembers flows too.
+    #[arg(long, env = "PLB_UDP_SECONDS", default_value_t = Needs::UDP_SECONDS)]
+    pub udp_seconds: u32,
+    /// Servers will answer clients directly, as with DR and TUN.
+    #[arg(long, env = "PLB_BYPASS")]
+    pub bypass: bool,
 }
 
 /// Arguments of `serve`.
@@ -100,8 +107,15 @@ pub struct PlanArgs {
 
 /// Prepares and leaves the findings.
 pub async fn run_prepare(arguments: PrepareArgs) {
-    let families = addresses(&arguments.pod_ips).await.families();
-    let findings = prepare::prepare(&families);
+    let needs = Needs {
+        families: addresses(&arguments.pod_ips).await.families(),
+        udp_seconds: arguments.udp_seconds,
+        bypass: Bypass {
+            answers: arguments.bypass,
+            takes_over: false,
+        },
+    };
+    let findings = prepare::prepare(&needs);
     if let Err(error) = prepare::write(&findings, &arguments.findings) {
         warn!(error = &error as &dyn std::error::Error, "findings not written");
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use crate::dataplane::{Dataplane, Depth, Error, Observed};
-use crate::drain::{Current, Drain};
+use crate::drain::{Current, Drain, Ended};
 use crate::plan::plan;
 use crate::table::Table;
 
@@ -29,6 +29,8 @@ pub struct Converged {
     pub drift: usize,
     /// Whether servers still drain.
     pub is_draining: bool,
+    /// The drains that ended.
+    pub ended: Vec<Ended>,
 }
 
 impl Converger {
@@ -53,7 +55,7 @@ impl Converger {
             table: &before.table,
             active: &active,
         };
-        self.drain.extend(&mut table, current, timeout);
+        let ended = self.drain.extend(&mut table, current, timeout);
         let is_draining = self.drain.is_busy();
         let steps = plan(&before.table, &table);
         if steps.is_empty() {
@@ -63,6 +65,7 @@ impl Converger {
                 steps: 0,
                 drift,
                 is_draining,
+                ended,
             });
         }
         for step in &steps {
@@ -81,6 +84,7 @@ impl Converger {
             steps: steps.len(),
             drift,
             is_draining,
+            ended,
         })
     }
 

@@ -16,22 +16,31 @@ use crate::table::{
 
 /// The IPVS commands of a step; none for a step that is about iptables.
 pub fn commands(step: &Step) -> Result<Vec<Command>, ipvs::InvalidScheduler> {
-    Ok(vec![match step {
-        Step::SetTimeouts(timeouts) => Command::SetConfig(config(*timeouts)),
-        Step::AddService(listener, how) => Command::AddService(service(*listener, how)?),
-        Step::SetService(listener, how) => Command::SetService(service(*listener, how)?),
-        Step::AddServer(listener, at, server) => {
-            Command::AddDestination(id(*listener), destination(*at, *server))
-        }
+    Ok(match step {
+        Step::SetTimeouts(timeouts) => vec![Command::SetConfig(config(*timeouts))],
+        Step::AddService(listener, how) => vec![Command::AddService(service(*listener, how)?)],
+        Step::SetService(listener, how) => vec![Command::SetService(service(*listener, how)?)],
+        Step::AddServer(listener, at, server) => vec![add(*listener, *at, *server)],
         Step::SetServer(listener, at, server) => {
-            Command::SetDestination(id(*listener), destination(*at, *server))
+            vec![Command::SetDestination(id(*listener), destination(*at, *server))]
         }
-        Step::RemoveServer(listener, at) => Command::RemoveDestination(id(*listener), *at),
-        Step::RemoveService(listener) => Command::RemoveService(id(*listener)),
-        Step::AddPath(mark, path) => return add_path(*mark, *path),
-        Step::RemovePath(mark) => Command::RemoveService(path_id(*mark)),
-        Step::SetRules(..) | Step::RemoveRules(..) => return Ok(Vec::new()),
-    }])
+        Step::RemoveServer(listener, at) => vec![Command::RemoveDestination(id(*listener), *at)],
+        Step::RemoveService(listener) => vec![Command::RemoveService(id(*listener))],
+        Step::Reorder(listener, servers) => servers
+            .iter()
+            .flat_map(|(at, server)| {
+                let remove = Command::RemoveDestination(id(*listener), *at);
+                [remove, add(*listener, *at, *server)]
+            })
+            .collect(),
+        Step::AddPath(mark, path) => add_path(*mark, *path)?,
+        Step::RemovePath(mark) => vec![Command::RemoveService(path_id(*mark))],
+        Step::SetRules(..) | Step::RemoveRules(..) => Vec::new(),
+    })
+}
+
+fn add(listener: Listener, at: SocketAddr, server: Server) -> Command {
+    Command::AddDestination(id(listener), destination(at, server))
 }
 
 fn add_path(mark: PathMark, path: Path) -> Result<Vec<Command>, ipvs::InvalidScheduler> {
@@ -248,10 +257,10 @@ mod tests {
             };
             let at = Listener { address: own.then(|| address.parse().expect("an address")), ..at };
             let step = Step::AddService(at, scheduling.clone());
-            let Some(Command::AddService(service)) = commands(&step).expect("a valid name").pop() else {
+            let [Command::AddService(service)] = &commands(&step).expect("a valid name")[..] else {
                 panic!("another command");
             };
-            let entry = ServiceEntry { service, counters: Counters::default() };
+            let entry = ServiceEntry { service: service.clone(), counters: Counters::default() };
             prop_assert_eq!(listener(&entry), Some((at, scheduling)));
 
             let ways = [

@@ -2,7 +2,8 @@
 //!
 //! `e2e/runner` boots a machine around these tests whose kernel has IPVS.
 
-#[path = "../netns/place.rs"]
+#[allow(dead_code, reason = "shared with other tests, which use other parts")]
+#[path = "../netns/scene.rs"]
 mod place;
 mod scene;
 
