@@ -51,13 +51,7 @@ pub struct Interface {
 /// The pod's interface: `eth0`, or where there is none, the first that is up and no loopback.
 pub async fn interface() -> Result<Option<Interface>, Error> {
     let handle = open()?;
-    let mut links: Vec<LinkMessage> = handle
-        .link()
-        .get()
-        .execute()
-        .try_collect()
-        .await
-        .map_err(Error::Ask)?;
+    let mut links = all(&handle).await?;
     links.retain(|link| {
         link.header.flags.contains(LinkFlags::Up) && !link.header.flags.contains(LinkFlags::Loopback)
     });
@@ -92,13 +86,14 @@ pub async fn addresses() -> Result<Addresses, Error> {
 
 /// The link of a name.
 pub(crate) async fn by_name(handle: &rtnetlink::Handle, name: &str) -> Result<Option<LinkMessage>, Error> {
-    let mut links = handle.link().get().execute();
-    while let Some(link) = links.try_next().await.map_err(Error::Ask)? {
-        if name_of(&link) == Some(name) {
-            return Ok(Some(link));
-        }
-    }
-    Ok(None)
+    let links = all(handle).await?;
+    Ok(links.into_iter().find(|link| name_of(link) == Some(name)))
+}
+
+/// All links. Asked for by name, one that is not there would be an error.
+async fn all(handle: &rtnetlink::Handle) -> Result<Vec<LinkMessage>, Error> {
+    let links = handle.link().get().execute();
+    links.try_collect().await.map_err(Error::Ask)
 }
 
 pub(crate) fn open() -> Result<rtnetlink::Handle, Error> {

@@ -1,6 +1,6 @@
 //! Routes: what they say about segments, and where packets to an address go.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures::TryStreamExt;
 use rtnetlink::RouteMessageBuilder;
@@ -10,7 +10,7 @@ use rtnetlink::packet_route::route::{
 };
 use tracing::debug;
 
-use super::{Error, open};
+use super::{Error, name_of, open};
 use crate::table::Family;
 
 /// Asks clients for segments of at most so many bytes: the SYN-ACK of a connection carries what its route says.
@@ -39,18 +39,37 @@ pub async fn limit_mss(family: Family, mss: u32) -> Result<(), Error> {
 
 /// The gateway to an address; none if it is on our own link, or here.
 pub async fn gateway(address: IpAddr) -> Result<Option<IpAddr>, Error> {
+    Ok(route_to(&open()?, address)
+        .await?
+        .and_then(|route| gateway_of(&route)))
+}
+
+/// The name of the device that packets to an address leave by.
+pub async fn device(address: IpAddr) -> Result<Option<String>, Error> {
     let handle = open()?;
+    let Some(route) = route_to(&handle, address).await? else {
+        return Ok(None);
+    };
+    let index = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Oif(index) => Some(*index),
+        _ => None,
+    });
+    let links = super::all(&handle).await?;
+    let link = links.iter().find(|link| Some(link.header.index) == index);
+    Ok(link.and_then(name_of).map(str::to_owned))
+}
+
+async fn route_to(handle: &rtnetlink::Handle, address: IpAddr) -> Result<Option<RouteMessage>, Error> {
     let question = match address {
-        IpAddr::V4(v4) => RouteMessageBuilder::<std::net::Ipv4Addr>::new()
+        IpAddr::V4(v4) => RouteMessageBuilder::<Ipv4Addr>::new()
             .destination_prefix(v4, 32)
             .build(),
-        IpAddr::V6(v6) => RouteMessageBuilder::<std::net::Ipv6Addr>::new()
+        IpAddr::V6(v6) => RouteMessageBuilder::<Ipv6Addr>::new()
             .destination_prefix(v6, 128)
             .build(),
     };
-    let route = handle.route().get(question).execute().try_next().await;
-    let route = route.map_err(Error::Ask)?;
-    Ok(route.and_then(|route| gateway_of(&route)))
+    let mut routes = handle.route().get(question).execute();
+    routes.try_next().await.map_err(Error::Ask)
 }
 
 fn gateway_of(route: &RouteMessage) -> Option<IpAddr> {
@@ -64,8 +83,8 @@ fn gateway_of(route: &RouteMessage) -> Option<IpAddr> {
 /// Asks for all routes of a family.
 fn any(family: Family) -> RouteMessage {
     match family {
-        Family::V4 => RouteMessageBuilder::<std::net::Ipv4Addr>::new().build(),
-        Family::V6 => RouteMessageBuilder::<std::net::Ipv6Addr>::new().build(),
+        Family::V4 => RouteMessageBuilder::<Ipv4Addr>::new().build(),
+        Family::V6 => RouteMessageBuilder::<Ipv6Addr>::new().build(),
     }
 }
 
