@@ -115,6 +115,7 @@ mod tests {
             port,
             protocol: Protocol::TCP,
             target_port,
+            health_check: None,
         }
     }
 

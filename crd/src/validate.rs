@@ -7,6 +7,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use std::collections::BTreeSet;
 use std::fmt;
 
+mod health;
+
 use crate::{
     Agent, Backends, BackendsType, Exposure, ExposureType, Port, PortableLoadBalancer,
     PortableLoadBalancerSpec, Protocol, Scheduler, SchedulerName, names,
@@ -22,6 +24,17 @@ pub(crate) const BACKENDS_MEMBER: &str = "must be present if type is Service, an
 pub(crate) const EXPOSURE_MEMBER: &str = "may be present only if type is Service";
 pub(crate) const RESOURCE_NAME: &str = "must have no other keys than cpu, memory and ephemeral-storage";
 pub(crate) const NODE_SELECTOR_KEY: &str = "must have keys of 1 to 317 characters";
+pub(crate) const HEALTH_HTTP: &str = "may be present only if type is HTTP or HTTPS";
+pub(crate) const HEALTH_TLS: &str =
+    "must be present if type is HTTPS, may be if it is GRPC, and must not be otherwise";
+pub(crate) const HEALTH_GRPC: &str = "may be present only if type is GRPC";
+pub(crate) const HEALTH_UDP: &str = "must be present if type is UDP, and only then";
+pub(crate) const HEALTH_DNS: &str = "must be present if type is DNS, and only then";
+pub(crate) const HEALTH_TIMEOUT: &str = "must not be greater than intervalSeconds";
+pub(crate) const HEALTH_CA: &str = "must be present unless insecureSkipVerify is true, and not then";
+pub(crate) const HEALTH_HEX: &str = "must be two hexadecimal digits a byte";
+pub(crate) const WARM_UP_BY_WEIGHT: &str =
+    "must be 0 unless the scheduler is wrr, wlc, sed or nq, which go by weight";
 
 /// One thing that is wrong with an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +100,7 @@ fn spec(spec: &PortableLoadBalancerSpec, problems: &mut Problems) {
     ports(&spec.ports, problems);
     scheduler(&spec.scheduler, problems);
     problems.unless_between(spec.drain_timeout_seconds, (0, 3600), "spec.drainTimeoutSeconds");
+    health::health(spec, problems);
     exposure(&spec.exposure, problems);
     problems.unless_between(spec.redundancy.replicas, (1, 8), "spec.redundancy.replicas");
     agent(&spec.agent, problems);
@@ -128,6 +142,9 @@ fn one_port(port: &Port, path: &str, problems: &mut Problems) {
     problems.unless_between(port.port, (1, 65535), &format!("{path}.port"));
     let admin = port.protocol == Protocol::TCP && port.port == i32::from(names::ADMIN_PORT);
     problems.unless(!admin, &format!("{path}.port"), ADMIN_PORT_TAKEN);
+    if let Some(check) = &port.health_check {
+        health::check(check, &format!("{path}.healthCheck"), problems);
+    }
     let path = format!("{path}.targetPort");
     match &port.target_port {
         Some(IntOrString::Int(number)) => problems.unless_between(*number, (1, 65535), &path),
