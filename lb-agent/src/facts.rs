@@ -10,6 +10,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use crate::desired::{Desired, Inputs, desired};
 use crate::endpoints::Trust;
+use crate::health::{Change, Health};
 use crate::table::Family;
 
 /// Something that was learnt.
@@ -28,6 +29,8 @@ pub enum Fact {
     Service(String, Option<Vec<ServicePort>>),
     /// All slices of the Service of this name, and when they were learnt.
     Slices(String, Vec<Arc<EndpointSlice>>, Instant),
+    /// New verdicts on servers.
+    Health(Vec<Change>),
 }
 
 /// Why the newest object is not served.
@@ -53,6 +56,7 @@ pub struct Facts {
     refusal: Option<Refusal>,
     service: Option<(String, Option<Vec<ServicePort>>)>,
     slices: Option<(String, Vec<Arc<EndpointSlice>>)>,
+    health: Health,
     /// When the oldest change of slices came that is not in the kernel yet.
     changed: Option<Instant>,
 }
@@ -79,6 +83,7 @@ impl Facts {
                 self.slices = Some((name, slices));
                 self.changed.get_or_insert(learnt);
             }
+            Fact::Health(changes) => changes.into_iter().for_each(|change| self.health.take(change)),
         }
     }
 
