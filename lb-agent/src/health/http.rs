@@ -136,15 +136,17 @@ fn status_of_line(line: &[u8]) -> Option<u16> {
     (is_valid && status >= 100).then_some(status)
 }
 
-/// Where the head that these bytes begin with ends.
+/// Where the head that these bytes begin with ends: after its first empty line.
 fn end_of_head(bytes: &[u8]) -> Option<usize> {
-    let lines = |mark: &[u8]| {
-        bytes
-            .windows(mark.len())
-            .position(|window| window == mark)
-            .map(|at| at + mark.len())
-    };
-    [lines(b"\r\n\r\n"), lines(b"\n\n")].into_iter().flatten().min()
+    let ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+    let mut after = ends.map(|(at, _)| at + 1);
+    after.find_map(|at| {
+        let rest = &bytes[at..];
+        let empty = [&b"\r\n"[..], b"\n"]
+            .into_iter()
+            .find(|empty| rest.starts_with(empty))?;
+        Some(at + empty.len())
+    })
 }
 
 #[cfg(test)]

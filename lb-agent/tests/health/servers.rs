@@ -14,7 +14,7 @@ use tokio_rustls::TlsAcceptor;
 
 const HERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-pub fn listener() -> (TcpListener, SocketAddr) {
+pub(crate) fn listener() -> (TcpListener, SocketAddr) {
     let listener = std::net::TcpListener::bind(HERE).expect("a free port");
     listener.set_nonblocking(true).expect("a socket can be so");
     let address = listener.local_addr().expect("it is bound");
@@ -22,12 +22,12 @@ pub fn listener() -> (TcpListener, SocketAddr) {
 }
 
 /// A port that nobody listens on: it was just given back.
-pub fn nobody() -> SocketAddr {
+pub(crate) fn nobody() -> SocketAddr {
     listener().1
 }
 
 /// Answers each connection's first bytes in this way.
-pub fn tcp<F, W>(serve: F) -> SocketAddr
+pub(crate) fn tcp<F, W>(serve: F) -> SocketAddr
 where
     F: Fn(TcpStream) -> W + Send + 'static,
     W: Future<Output = ()> + Send + 'static,
@@ -42,7 +42,7 @@ where
 }
 
 /// Says the same to everybody who asked something, then ends the connection.
-pub fn says(reply: impl Into<Vec<u8>>) -> SocketAddr {
+pub(crate) fn says(reply: impl Into<Vec<u8>>) -> SocketAddr {
     let reply = Arc::new(reply.into());
     tcp(move |mut stream| {
         let reply = reply.clone();
@@ -55,7 +55,7 @@ pub fn says(reply: impl Into<Vec<u8>>) -> SocketAddr {
 }
 
 /// Takes connections and never says a word.
-pub fn hung() -> SocketAddr {
+pub(crate) fn hung() -> SocketAddr {
     tcp(|stream| async move {
         let _stream = stream;
         std::future::pending::<()>().await;
@@ -63,7 +63,7 @@ pub fn hung() -> SocketAddr {
 }
 
 /// Says one byte now and then, for ever.
-pub fn drips(text: &'static [u8]) -> SocketAddr {
+pub(crate) fn drips(text: &'static [u8]) -> SocketAddr {
     tcp(move |mut stream| async move {
         let mut timer = tokio::time::interval(std::time::Duration::from_millis(20));
         for byte in text.iter().cycle() {
@@ -76,12 +76,12 @@ pub fn drips(text: &'static [u8]) -> SocketAddr {
 }
 
 /// Sends the same bytes for ever, as fast as they are taken.
-pub fn floods(text: &'static [u8]) -> SocketAddr {
+pub(crate) fn floods(text: &'static [u8]) -> SocketAddr {
     tcp(move |mut stream| async move { while stream.write_all(text).await.is_ok() {} })
 }
 
 /// Answers each datagram so.
-pub fn udp(answer: impl Fn(&[u8]) -> Vec<u8> + Send + 'static) -> SocketAddr {
+pub(crate) fn udp(answer: impl Fn(&[u8]) -> Vec<u8> + Send + 'static) -> SocketAddr {
     let socket = std::net::UdpSocket::bind(HERE).expect("a free port");
     socket.set_nonblocking(true).expect("a socket can be so");
     let address = socket.local_addr().expect("it is bound");
@@ -100,19 +100,19 @@ pub fn udp(answer: impl Fn(&[u8]) -> Vec<u8> + Send + 'static) -> SocketAddr {
 
 /// How a certificate is.
 #[derive(Clone, Copy)]
-pub struct Certificate {
-    pub name: &'static str,
-    pub last_year: i32,
+pub(crate) struct Certificate {
+    pub(crate) name: &'static str,
+    pub(crate) last_year: i32,
 }
 
 /// An authority.
-pub struct Authority {
-    pub pem: String,
+pub(crate) struct Authority {
+    pub(crate) pem: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("a key");
@@ -124,7 +124,7 @@ impl Authority {
     }
 
     /// Makes TLS of what a server speaks.
-    pub fn accept(&self, certificate: Certificate, alpn: &[u8]) -> TlsAcceptor {
+    pub(crate) fn accept(&self, certificate: Certificate, alpn: &[u8]) -> TlsAcceptor {
         let mut params = CertificateParams::new([certificate.name.to_owned()]).expect("a name");
         params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(certificate.last_year, 12, 31);
@@ -144,7 +144,7 @@ impl Authority {
 }
 
 /// A web server by TLS that says this.
-pub fn https(acceptor: TlsAcceptor, reply: &'static [u8]) -> SocketAddr {
+pub(crate) fn https(acceptor: TlsAcceptor, reply: &'static [u8]) -> SocketAddr {
     tcp(move |stream| {
         let acceptor = acceptor.clone();
         async move {
@@ -160,18 +160,18 @@ pub fn https(acceptor: TlsAcceptor, reply: &'static [u8]) -> SocketAddr {
 
 /// What a server of gRPC answers: a message, and a status.
 #[derive(Clone, Copy)]
-pub struct Answer {
-    pub message: &'static [u8],
-    pub status: &'static str,
+pub(crate) struct Answer {
+    pub(crate) message: &'static [u8],
+    pub(crate) status: &'static str,
 }
 
 /// A server of gRPC that answers so if it is asked for this service.
-pub fn grpc(service: &'static [u8], answer: Answer) -> SocketAddr {
+pub(crate) fn grpc(service: &'static [u8], answer: Answer) -> SocketAddr {
     tcp(move |stream| serve_grpc(stream, service, answer))
 }
 
 /// The same by TLS.
-pub fn grpcs(acceptor: TlsAcceptor, answer: Answer) -> SocketAddr {
+pub(crate) fn grpcs(acceptor: TlsAcceptor, answer: Answer) -> SocketAddr {
     tcp(move |stream| {
         let acceptor = acceptor.clone();
         async move {
