@@ -1,6 +1,5 @@
 //! The agent's one loop: facts come in, and only it touches the kernel.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,16 +9,18 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::converge::{Converged, Converger};
+use crate::addresses::Addresses;
+use crate::converge::{Converged, Converger, Pace};
 use crate::dataplane::{Dataplane, Depth, Error, Observed};
+use crate::desired::Desired;
 use crate::endpoints::Trust;
 use crate::facts::{Fact, Facts, Wanted};
 use crate::finding::{Finding, Severity};
+use crate::health::Targets;
 use crate::http::{Readiness, Refresh};
 use crate::metrics::Metrics;
 use crate::report::{Identity, Situation, Trouble, agent_status};
 use crate::sysctl::Sysctls;
-use crate::table::Family;
 use crate::{link, prepare};
 
 /// Changes that come together are done together.
@@ -38,8 +39,8 @@ const LINGER: Duration = Duration::from_secs(5);
 pub struct Settings {
     /// Who it is.
     pub identity: Identity,
-    /// The families that it serves.
-    pub families: BTreeSet<Family>,
+    /// Its own addresses.
+    pub addresses: Addresses,
     /// Whose addresses it takes.
     pub trust: Trust,
     /// How often everything is read back.
@@ -65,6 +66,8 @@ pub struct Outlets {
     pub readiness: watch::Sender<Readiness>,
     /// When it last was awake.
     pub heartbeat: watch::Sender<Instant>,
+    /// Which servers are to be asked whether they serve.
+    pub targets: watch::Sender<Arc<Targets>>,
     /// What it measures.
     pub metrics: Arc<Metrics>,
 }
@@ -85,6 +88,8 @@ pub struct Agent {
     mtu: Option<u32>,
     failures: u32,
     is_draining: bool,
+    /// When the weight of a new server is to grow.
+    next_growth: Option<Instant>,
     leaving: Option<Instant>,
 }
 
@@ -115,6 +120,7 @@ impl Agent {
             mtu: None,
             failures: 0,
             is_draining: false,
+            next_growth: None,
             leaving: None,
         }
     }
@@ -194,6 +200,9 @@ impl Agent {
     fn next_wake_up(&self, resync: Instant) -> Instant {
         let now = Instant::now();
         let mut wake_up = resync.min(now + HEARTBEAT);
+        if let Some(growth) = self.next_growth {
+            wake_up = wake_up.min(growth);
+        }
         if self.is_draining || self.leaving.is_some() {
             wake_up = wake_up.min(now + DRAIN_POLL);
         }
@@ -208,7 +217,7 @@ impl Agent {
     async fn look_around(&mut self) {
         self.findings = prepare::read(prepare::FINDINGS.as_ref());
         self.findings
-            .extend(Sysctls::default().set(&self.settings.families));
+            .extend(Sysctls::default().set(&self.settings.addresses.families()));
         self.findings.sort();
         match link::mtu().await {
             Ok(mtu) => self.mtu = mtu,
@@ -225,13 +234,18 @@ impl Agent {
                 steps: 0,
                 drift: 0,
                 is_draining: false,
+                next_growth: None,
             }));
             return;
         };
-        let (table, timeout) = (wanted.desired.table, wanted.drain_timeout);
+        let pace = Pace {
+            drain: wanted.drain_timeout,
+            warm_up: wanted.warm_up,
+        };
+        let table = wanted.desired.table;
         let depth = if self.failures > 0 { Depth::All } else { depth };
         let result = self
-            .with_kernel(move |kernel| kernel.converge(&table, timeout, depth))
+            .with_kernel(move |kernel| kernel.converge(&table, pace, depth))
             .await;
         let is_done = result.is_ok();
         self.learn(result);
@@ -248,7 +262,7 @@ impl Agent {
     }
 
     fn wanted(&self) -> Option<Wanted> {
-        self.facts.wanted(&self.settings.families)
+        self.facts.wanted(&self.settings.addresses)
     }
 
     /// Runs a job on the kernel, off the loop's thread. After a panic the next job starts from what is in the kernel.
@@ -257,7 +271,7 @@ impl Agent {
         T: Send + 'static,
         F: FnOnce(&mut Converger) -> Result<T, Error> + Send + 'static,
     {
-        let fresh = || Converger::new(Dataplane::new(&self.settings.families));
+        let fresh = || Converger::new(Dataplane::new(&self.settings.addresses.families()));
         let mut converger = self.converger.take().unwrap_or_else(fresh);
         let work = tokio::task::spawn_blocking(move || {
             let result = job(&mut converger);
@@ -278,6 +292,7 @@ impl Agent {
                 self.failures = 0;
                 self.trouble = None;
                 self.is_draining = converged.is_draining;
+                self.next_growth = converged.next_growth.map(Instant::from_std);
                 self.outlets.metrics.steps.inc_by(converged.steps as u64);
                 self.outlets.metrics.drift.inc_by(converged.drift as u64);
                 // A table found at start was good when it was made.
@@ -324,6 +339,9 @@ impl Agent {
             metrics.observed(observed.clone(), None);
         }
         let wanted = self.wanted();
+        if let Some(wanted) = &wanted {
+            self.tell_targets(&wanted.desired);
+        }
         let status = agent_status(&Situation {
             identity: self.settings.identity.clone(),
             mtu: self.mtu,
@@ -348,6 +366,23 @@ impl Agent {
             *old = readiness;
             is_new
         });
+    }
+
+    /// Tells which servers to ask, and where all fail.
+    fn tell_targets(&self, desired: &Desired) {
+        let targets = &desired.targets;
+        self.outlets.targets.send_if_modified(|old| {
+            let is_new = **old != *targets;
+            if is_new {
+                *old = Arc::new(targets.clone());
+            }
+            is_new
+        });
+        let targets = self.outlets.targets.borrow().clone();
+        let probes = &self.outlets.metrics.probes;
+        for listener in probes.wanted(targets, &desired.panicking) {
+            warn!(%listener, "all servers fail their health check, so all stay");
+        }
     }
 
     fn readiness(&self) -> Readiness {
@@ -386,7 +421,6 @@ impl Agent {
 
 /// Whether a table that was found serves something.
 fn is_complete(observed: &Observed) -> bool {
-    let marked = observed.table.marked.values().flatten();
-    let mut services = marked.filter_map(|listener| observed.table.services.get(listener));
-    services.any(|service| !service.servers.is_empty())
+    let mut services = observed.table.services.values();
+    observed.has_rules && services.any(|service| !service.servers.is_empty())
 }

@@ -1,5 +1,6 @@
 //! Brings the kernel to the wanted table: reads, plans, applies, reads back.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
@@ -8,11 +9,13 @@ use crate::dataplane::{Dataplane, Depth, Error, Observed};
 use crate::drain::{Current, Drain};
 use crate::plan::plan;
 use crate::table::Table;
+use crate::warm_up::WarmUp;
 
 /// The kernel, and what we know of it.
 pub struct Converger {
     dataplane: Dataplane,
     drain: Drain,
+    warm_up: WarmUp,
     /// What the kernel held after our last change.
     left: Option<Table>,
 }
@@ -28,6 +31,17 @@ pub struct Converged {
     pub drift: usize,
     /// Whether servers still drain.
     pub is_draining: bool,
+    /// When the weight of a new server is to grow.
+    pub next_growth: Option<Instant>,
+}
+
+/// How servers come and go.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pace {
+    /// How long servers that are gone may drain.
+    pub drain: Duration,
+    /// How long the share of a new server grows.
+    pub warm_up: Duration,
 }
 
 impl Converger {
@@ -37,22 +51,26 @@ impl Converger {
         Self {
             dataplane,
             drain: Drain::default(),
+            warm_up: WarmUp::default(),
             left: None,
         }
     }
 
-    /// Brings the kernel to `wanted`, and lets servers that are gone drain for at most `timeout`.
-    pub fn converge(&mut self, wanted: &Table, timeout: Duration, depth: Depth) -> Result<Converged, Error> {
-        let before = self.dataplane.read(depth)?;
+    /// Brings the kernel to `wanted` at that pace.
+    pub fn converge(&mut self, wanted: &Table, pace: Pace, depth: Depth) -> Result<Converged, Error> {
+        let before = self.dataplane.read(depth, &wanted.rules)?;
         let drift = self.drift(&before.table);
         let mut table = wanted.clone();
+        let now = Instant::now();
+        self.warm_up.scale(&mut table, &before.table, pace.warm_up, now);
+        let next_growth = self.warm_up.next();
         let active = before.active();
         let current = Current {
-            now: Instant::now(),
+            now,
             table: &before.table,
             active: &active,
         };
-        self.drain.extend(&mut table, current, timeout);
+        self.drain.extend(&mut table, current, pace.drain);
         let is_draining = self.drain.is_busy();
         let steps = plan(&before.table, &table);
         if steps.is_empty() {
@@ -62,6 +80,7 @@ impl Converger {
                 steps: 0,
                 drift,
                 is_draining,
+                next_growth,
             });
         }
         for step in &steps {
@@ -70,7 +89,7 @@ impl Converger {
         // What is left half done is no drift.
         self.left = None;
         self.dataplane.apply(&steps)?;
-        let observed = self.dataplane.read(Depth::Servers)?;
+        let observed = self.dataplane.read(Depth::Servers, &wanted.rules)?;
         if let Some(step) = plan(&observed.table, &table).first() {
             return Err(Error::NotTaken(step.to_string()));
         }
@@ -80,12 +99,13 @@ impl Converger {
             steps: steps.len(),
             drift,
             is_draining,
+            next_growth,
         })
     }
 
     /// Reads what the kernel holds, and changes nothing.
     pub fn observe(&mut self, depth: Depth) -> Result<Observed, Error> {
-        self.dataplane.read(depth)
+        self.dataplane.read(depth, &BTreeMap::new())
     }
 
     /// The kernel's own facts about IPVS.

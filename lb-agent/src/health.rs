@@ -59,8 +59,8 @@ impl Target {
     }
 }
 
-/// Whom to ask for each server of a listener.
-pub type Targets = BTreeMap<(Listener, SocketAddr), Target>;
+/// Whom to ask for each server of a listener. A listener for several ports may have several checks.
+pub type Targets = BTreeMap<(Listener, SocketAddr), Vec<Target>>;
 
 /// A verdict that is new: why the target fails, or that it does no longer.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -88,17 +88,13 @@ fn part(full: u32, step: u32) -> Weight {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::{Family, Scheduler, Server, Service};
+    use crate::table::{Family, Scheduling, Server, Service};
     use crd::Protocol;
 
     const RAMP: Duration = Duration::from_secs(20);
 
     fn http() -> Listener {
-        Listener {
-            family: Family::V4,
-            protocol: Protocol::TCP,
-            port: 80,
-        }
+        Listener::marked(Family::V4, Protocol::TCP, 80)
     }
 
     fn table(servers: &[(u8, u32)]) -> Table {
@@ -107,7 +103,7 @@ mod tests {
             (at, Server::nat(Weight(*weight)))
         };
         let service = Service {
-            scheduler: Scheduler::plain("wlc"),
+            scheduling: Scheduling::plain("wlc"),
             servers: servers.iter().map(server).collect(),
         };
         Table {

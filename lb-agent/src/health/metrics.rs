@@ -1,6 +1,7 @@
 //! What is measured of the questions to servers.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,7 +40,7 @@ pub struct Probes {
 struct Held {
     samples: BTreeMap<Target, Sample>,
     targets: Arc<Targets>,
-    panicking: usize,
+    panicking: BTreeSet<Listener>,
 }
 
 impl Probes {
@@ -72,11 +73,13 @@ impl Probes {
         self.held().samples.remove(target);
     }
 
-    /// Whom the loop wants asked, and at how many listeners all fail.
-    pub fn wanted(&self, targets: Arc<Targets>, panicking: usize) {
+    /// Whom the loop wants asked, and at which listeners all fail. Gives those of which that is new.
+    pub fn wanted(&self, targets: Arc<Targets>, panicking: &BTreeSet<Listener>) -> Vec<Listener> {
         let mut held = self.held();
         held.targets = targets;
-        held.panicking = panicking;
+        let new = panicking.difference(&held.panicking).copied().collect();
+        held.panicking.clone_from(panicking);
+        new
     }
 
     fn held(&self) -> std::sync::MutexGuard<'_, Held> {
@@ -92,7 +95,7 @@ impl Collector for Series {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
         let held = self.0.held();
         let help = "Listeners of which all servers fail their check, so that all stay";
-        let panicking = ConstGauge::new(i64::try_from(held.panicking).unwrap_or(i64::MAX));
+        let panicking = ConstGauge::new(i64::try_from(held.panicking.len()).unwrap_or(i64::MAX));
         panicking.encode(encoder.encode_descriptor(
             "panicking_listeners",
             help,
@@ -101,7 +104,11 @@ impl Collector for Series {
         )?)?;
         let samples = || {
             let servers = held.targets.iter();
-            servers.filter_map(|(key, target)| Some((*key, *held.samples.get(target)?)))
+            servers.filter_map(|(key, targets)| {
+                let samples = targets.iter().filter_map(|target| held.samples.get(target));
+                // Of several, the worst.
+                Some((*key, *samples.min_by_key(|it| (it.is_good, Reverse(it.took)))?))
+            })
         };
         let help = "Whether the server's last answer to its health check was good";
         each(&mut encoder, ("server_probe_success", help), samples(), |it| {

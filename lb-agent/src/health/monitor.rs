@@ -104,7 +104,7 @@ impl Schedule {
 
     /// From now on, these are asked and no others.
     fn want(&mut self, wanted: &Targets) {
-        let wanted: BTreeSet<&Target> = wanted.values().collect();
+        let wanted: BTreeSet<&Target> = wanted.values().flatten().collect();
         let gone = self.keys.extract_if(.., |target, _| !wanted.contains(target));
         for key in gone.map(|(_, key)| key).collect::<Vec<_>>() {
             self.forget(key);
