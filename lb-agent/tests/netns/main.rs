@@ -2,6 +2,7 @@
 //!
 //! `e2e/runner` boots a machine around these tests whose kernel has IPVS.
 
+mod health;
 mod scene;
 
 use std::net::{SocketAddr, TcpStream};
