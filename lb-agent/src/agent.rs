@@ -13,17 +13,20 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::addresses::Addresses;
-use crate::converge::{Converged, Converger};
+use crate::converge::{Converged, Converger, Pace};
 use crate::dataplane::{Dataplane, Depth, Error, Observed};
+use crate::desired::Desired;
 use crate::drain::history::History;
 use crate::endpoints::Trust;
 use crate::facts::{Fact, Facts, Wanted};
 use crate::finding::{Finding, Severity};
+use crate::health::Targets;
 use crate::http::{Readiness, Refresh};
 use crate::link::LOOPBACK;
 use crate::metrics::Metrics;
 use crate::report::{Identity, Situation, Trouble, agent_status};
 use crate::sysctl::{Needs, Sysctls};
+use crate::table::Weight;
 use crate::ways::{self, Ways};
 use crate::{link, prepare};
 
@@ -70,6 +73,8 @@ pub struct Outlets {
     pub readiness: watch::Sender<Readiness>,
     /// When it last was awake.
     pub heartbeat: watch::Sender<Instant>,
+    /// Which servers are to be asked whether they serve.
+    pub targets: watch::Sender<Arc<Targets>>,
     /// What it measures.
     pub metrics: Arc<Metrics>,
 }
@@ -96,6 +101,8 @@ pub struct Agent {
     failures: u32,
     is_draining: bool,
     drains: History,
+    /// When the weight of a new server is to grow.
+    next_growth: Option<Instant>,
     leaving: Option<Instant>,
 }
 
@@ -130,6 +137,7 @@ impl Agent {
             failures: 0,
             is_draining: false,
             drains: History::default(),
+            next_growth: None,
             leaving: None,
         }
     }
@@ -211,6 +219,9 @@ impl Agent {
     fn next_wake_up(&self, resync: Instant) -> Instant {
         let now = Instant::now();
         let mut wake_up = resync.min(now + HEARTBEAT);
+        if let Some(growth) = self.next_growth {
+            wake_up = wake_up.min(growth);
+        }
         if self.is_draining || self.leaving.is_some() {
             wake_up = wake_up.min(now + DRAIN_POLL);
         }
@@ -236,6 +247,9 @@ impl Agent {
 
     /// Brings the kernel to what is wanted; before that is known, only looks at what is there.
     async fn converge(&mut self, depth: Depth) {
+        if self.observed.is_none() {
+            self.adopt().await;
+        }
         let addresses = &self.settings.addresses;
         let Some(wanted) = ways::wanted(&self.facts, addresses, &mut self.ways).await else {
             let result = self.with_kernel(move |kernel| kernel.observe(depth)).await;
@@ -245,9 +259,11 @@ impl Agent {
                 drift: 0,
                 is_draining: false,
                 ended: Vec::new(),
+                next_growth: None,
             }));
             return;
         };
+        self.facts.asked(&wanted.desired.targets);
         if self.needs.as_ref() != Some(&self.needs()) {
             self.look_around().await;
         }
@@ -255,10 +271,14 @@ impl Agent {
             self.learn(Err(Error::Address(error)));
             return;
         }
-        let (table, timeout) = (wanted.desired.table, wanted.drain_timeout);
+        let pace = Pace {
+            drain: wanted.drain_timeout,
+            warm_up: wanted.warm_up,
+        };
+        let table = wanted.desired.table;
         let depth = if self.failures > 0 { Depth::All } else { depth };
         let result = self
-            .with_kernel(move |kernel| kernel.converge(&table, timeout, depth))
+            .with_kernel(move |kernel| kernel.converge(&table, pace, depth))
             .await;
         let is_done = result.is_ok();
         self.learn(result);
@@ -272,6 +292,21 @@ impl Agent {
                 self.outlets.metrics.programmed_in(changed.elapsed());
             }
         }
+    }
+
+    /// Learns which servers take connections already: they need no proof that the way to them leads there.
+    async fn adopt(&mut self) {
+        let found = self.with_kernel(|kernel| kernel.observe(Depth::Servers)).await;
+        let Ok(observed) = found else { return };
+        let services = observed.table.services.iter();
+        let servers = services.flat_map(|(listener, service)| {
+            let taking = service
+                .servers
+                .iter()
+                .filter(|(_, server)| server.weight != Weight::DRAINING);
+            taking.map(|(at, server)| ((*listener, *at), server.forwarding))
+        });
+        self.facts.adopt(servers.collect());
     }
 
     /// Takes just these addresses: what is sent to them is then for this machine, which IPVS wants.
@@ -330,6 +365,7 @@ impl Agent {
                 self.is_draining = converged.is_draining;
                 self.drains.note(&converged.ended, Timestamp::now());
                 self.outlets.metrics.drained(&converged.ended);
+                self.next_growth = converged.next_growth.map(Instant::from_std);
                 self.outlets.metrics.steps.inc_by(converged.steps as u64);
                 self.outlets.metrics.drift.inc_by(converged.drift as u64);
                 // A table found at start was good when it was made.
@@ -376,6 +412,9 @@ impl Agent {
             metrics.observed(observed.clone(), None);
         }
         let wanted = self.wanted();
+        if let Some(wanted) = &wanted {
+            self.tell_targets(&wanted.desired);
+        }
         let status = agent_status(&Situation {
             identity: self.settings.identity.clone(),
             mtu: self.mtu,
@@ -401,6 +440,23 @@ impl Agent {
             *old = readiness;
             is_new
         });
+    }
+
+    /// Tells which servers to ask, and where all fail.
+    fn tell_targets(&self, desired: &Desired) {
+        let targets = &desired.targets;
+        self.outlets.targets.send_if_modified(|old| {
+            let is_new = **old != *targets;
+            if is_new {
+                *old = Arc::new(targets.clone());
+            }
+            is_new
+        });
+        let targets = self.outlets.targets.borrow().clone();
+        let probes = &self.outlets.metrics.probes;
+        for listener in probes.wanted(targets, &desired.panicking) {
+            warn!(%listener, "all servers fail their health check, so all stay");
+        }
     }
 
     /// It stays so while it leaves: Kubernetes knows itself whether the pod goes, or only the container is replaced.

@@ -10,7 +10,7 @@ use tracing::warn;
 
 use crate::addresses::Addresses;
 use crate::backend::BackendArgs;
-use crate::converge::Converger;
+use crate::converge::{Converger, Pace};
 use crate::dataplane::{Dataplane, Depth};
 use crate::endpoints::Trust;
 use crate::facts::Facts;
@@ -164,7 +164,7 @@ pub async fn run_clear() -> anyhow::Result<()> {
         dataplane::remove_rules(family)?;
     }
     let mut converger = Converger::new(Dataplane::new(&BTreeSet::new()));
-    converger.converge(&Table::default(), std::time::Duration::ZERO, Depth::All)?;
+    converger.converge(&Table::default(), Pace::default(), Depth::All)?;
     link::address::release(LOOPBACK, &BTreeSet::new()).await?;
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! What the kernel should hold for a spec and its endpoints. Pure.
 
 mod fronts;
+mod health;
 mod settings;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,9 +15,13 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use crate::addresses::Addresses;
 use crate::endpoints::{self, Candidates, State, Trust};
+use crate::health::{Checks, Health, Reason, Targets};
 use crate::sysctl::Bypass;
 use crate::table::{Family, Forwarding, Listener, Path, Server, Service, Table, Weight, path_marks};
 use crate::ways::Ways;
+
+/// Servers that took connections when the agent started, and how packets reached them.
+pub type Adopted = BTreeMap<(Listener, SocketAddr), Forwarding>;
 
 /// Everything that the wanted table is made of.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +38,12 @@ pub struct Inputs<'a> {
     pub addresses: &'a Addresses,
     /// Which servers are on its link.
     pub ways: &'a Ways,
+    /// What servers are asked.
+    pub checks: &'a Checks,
+    /// What they answered.
+    pub health: &'a Health,
+    /// What the kernel held at start.
+    pub adopted: &'a Adopted,
 }
 
 /// The wanted table and what is to be told of it.
@@ -42,10 +53,16 @@ pub struct Desired {
     pub table: Table,
     /// Servers that the slices name and that are not ready.
     pub unready: BTreeMap<(Listener, SocketAddr), State>,
+    /// Whom to ask whether they serve.
+    pub targets: Targets,
+    /// Servers that are ready and fail their check.
+    pub failing: BTreeMap<(Listener, SocketAddr), Reason>,
+    /// Listeners of which all servers fail, so that all stay in the table.
+    pub panicking: BTreeSet<Listener>,
     /// Ports that lead nowhere.
     pub unresolved: Vec<TargetError>,
     /// Servers that DR does not reach, and the gateway that is between.
-    pub off_link: BTreeMap<(Listener, SocketAddr), IpAddr>,
+    pub off_link: BTreeMap<IpAddr, IpAddr>,
     /// Addresses that the agent takes for its own.
     pub addresses: BTreeSet<IpAddr>,
     /// What it means that answers go past the agent, if they do.
@@ -66,7 +83,8 @@ pub fn desired(inputs: &Inputs<'_>) -> Desired {
         desired.table.rules.insert(*family, rules);
         desired.addresses.extend(fronts::own(inputs.spec, *family));
     }
-    for port in &inputs.spec.ports {
+    let mut asked = Vec::new();
+    for (index, port) in inputs.spec.ports.iter().enumerate() {
         let Some(span) = fronts::span(port) else { continue };
         let candidates = match fronts::target(inputs, port, span) {
             Ok(target) => endpoints::candidates(inputs, &target, port.protocol),
@@ -79,12 +97,17 @@ pub fn desired(inputs: &Inputs<'_>) -> Desired {
             for (listener, rule) in fronts::fronts(inputs, port, *family) {
                 desired.table.rules.entry(*family).or_default().marks.insert(rule);
                 desired.add(inputs, listener, &candidates);
+                asked.extend(inputs.checks.of(index).map(|check| (listener, check, span.0)));
             }
         }
     }
     if desired.bypass.answers {
         desired.add_paths(settings::forwarding(&inputs.spec.forwarding));
     }
+    for (listener, check, first) in asked {
+        desired.ask(inputs, listener, (check, first));
+    }
+    desired.leave_out_failing(inputs);
     desired
 }
 
@@ -106,7 +129,8 @@ impl Desired {
                 .gateway(at.ip())
                 .filter(|_| forwarding == Forwarding::Direct);
             if let Some(gateway) = gateway {
-                self.off_link.insert((listener, *at), gateway);
+                self.off_link.insert(at.ip(), gateway);
+                self.failing.insert((listener, *at), Reason::NotOnLink);
             } else if taking.contains(at) {
                 self.servers.insert(at.ip());
                 let server = Server {
@@ -131,8 +155,9 @@ impl Desired {
     pub fn on_link(&self) -> impl Iterator<Item = IpAddr> {
         let paths = self.table.paths.values();
         let direct = paths.filter(|path| path.forwarding == Forwarding::Direct);
-        let off_link = self.off_link.keys().map(|(_, at)| at.ip());
-        direct.map(|path| path.server).chain(off_link)
+        direct
+            .map(|path| path.server)
+            .chain(self.off_link.keys().copied())
     }
 }
 

@@ -8,8 +8,9 @@ use k8s_openapi::api::core::v1::ServicePort;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use crate::addresses::Addresses;
-use crate::desired::{Desired, Inputs, desired};
+use crate::desired::{Adopted, Desired, Inputs, desired};
 use crate::endpoints::Trust;
+use crate::health::{Change, Checks, Health, Targets};
 use crate::ways::Ways;
 
 /// Something that was learnt.
@@ -28,6 +29,8 @@ pub enum Fact {
     Service(String, Option<Vec<ServicePort>>),
     /// All slices of the Service of this name, and when they were learnt.
     Slices(String, Vec<Arc<EndpointSlice>>, Instant),
+    /// New verdicts on servers.
+    Health(Vec<Change>),
 }
 
 /// Why the newest object is not served.
@@ -42,6 +45,7 @@ pub struct Refusal {
 #[derive(Clone, Debug)]
 struct Balancer {
     spec: PortableLoadBalancerSpec,
+    checks: Checks,
     generation: i64,
     trust: Trust,
 }
@@ -56,6 +60,8 @@ pub struct Facts {
     refusal: Option<Refusal>,
     service: Option<(String, Option<Vec<ServicePort>>)>,
     slices: Option<(String, Vec<Arc<EndpointSlice>>)>,
+    health: Health,
+    adopted: Adopted,
     /// When the oldest change of slices came that is not in the kernel yet.
     changed: Option<Instant>,
 }
@@ -69,6 +75,8 @@ pub struct Wanted {
     pub generation: i64,
     /// How long servers may drain.
     pub drain_timeout: Duration,
+    /// How long the share of a new server grows.
+    pub warm_up: Duration,
 }
 
 impl Facts {
@@ -82,6 +90,7 @@ impl Facts {
                 self.slices = Some((name, slices));
                 self.changed.get_or_insert(learnt);
             }
+            Fact::Health(changes) => changes.into_iter().for_each(|change| self.health.take(change)),
         }
     }
 
@@ -92,6 +101,7 @@ impl Facts {
             self.refusal = None;
             let generation = generation.unwrap_or_default();
             self.balancer = Some(Balancer {
+                checks: Checks::new(&object.spec),
                 spec: object.spec,
                 generation,
                 trust,
@@ -116,6 +126,17 @@ impl Facts {
         self.changed.take()
     }
 
+    /// Takes what the kernel held at start.
+    pub fn adopt(&mut self, adopted: Adopted) {
+        self.adopted = adopted;
+    }
+
+    /// Who is asked now. What was learnt of others is forgotten.
+    pub fn asked(&mut self, targets: &Targets) {
+        self.health.retain(targets);
+        self.adopted.retain(|server, _| targets.contains_key(server));
+    }
+
     /// What is wanted; `None` until all of it is known, so that nothing is removed for want of knowledge.
     #[must_use]
     pub fn wanted(&self, addresses: &Addresses, ways: &Ways) -> Option<Wanted> {
@@ -131,13 +152,15 @@ impl Facts {
             trust: &balancer.trust,
             addresses,
             ways,
+            checks: &balancer.checks,
+            health: &self.health,
+            adopted: &self.adopted,
         });
-        let seconds = u64::try_from(balancer.spec.drain_timeout_seconds).unwrap_or_default();
-        let drain_timeout = Duration::from_secs(seconds);
         Some(Wanted {
             desired,
             generation: balancer.generation,
-            drain_timeout,
+            drain_timeout: balancer.spec.drain_timeout(),
+            warm_up: balancer.spec.warm_up(),
         })
     }
 

@@ -24,6 +24,9 @@ fn read(spec: &PortableLoadBalancerSpec, slices: &[EndpointSlice]) -> Desired {
         trust: &Trust::Pods("shop".into()),
         addresses: &Addresses::default(),
         ways: &Ways::default(),
+        checks: &Checks::default(),
+        health: &Health::default(),
+        adopted: &Adopted::new(),
     })
 }
 
@@ -47,6 +50,9 @@ fn a_port_that_leads_nowhere_is_told_and_listens_without_servers() {
         trust: &Trust::All,
         addresses: &Addresses::default(),
         ways: &Ways::default(),
+        checks: &Checks::default(),
+        health: &Health::default(),
+        adopted: &Adopted::new(),
     });
     assert_eq!((found.unresolved.len(), found.table.server_count()), (1, 0));
     assert_eq!(found.table.services.len(), 1);
@@ -83,6 +89,9 @@ fn at_home(spec: &PortableLoadBalancerSpec) -> String {
         trust: &Trust::All,
         addresses: &own.into_iter().collect(),
         ways: &Ways::default(),
+        checks: &Checks::default(),
+        health: &Health::default(),
+        adopted: &Adopted::new(),
     });
     assert_eq!(found.unresolved, []);
     found.table.to_string()
