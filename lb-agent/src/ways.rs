@@ -11,35 +11,50 @@ use crate::link::route::gateway;
 
 /// What the kernel said of the ways to servers.
 #[derive(Clone, Debug, Default)]
-pub struct Ways(BTreeMap<IpAddr, Option<IpAddr>>);
+pub struct Ways {
+    known: BTreeMap<IpAddr, Option<IpAddr>>,
+    /// Those that the log has.
+    told: BTreeMap<IpAddr, IpAddr>,
+}
 
 impl Ways {
     /// The gateway that is between us and a server; none if there is none, or if the kernel was not asked.
     #[must_use]
     pub fn gateway(&self, server: IpAddr) -> Option<IpAddr> {
-        self.0.get(&server).copied().flatten()
+        self.known.get(&server).copied().flatten()
     }
 
     /// Routes may have changed: all is asked anew.
     pub fn forget(&mut self) {
-        self.0.clear();
+        self.known.clear();
     }
 
     /// Asks the kernel for the servers that are not known, and tells whether there were any.
     pub async fn learn(&mut self, servers: impl IntoIterator<Item = IpAddr>) -> bool {
         let mut is_news = false;
         for server in servers {
-            if self.0.contains_key(&server) {
+            if self.known.contains_key(&server) {
                 continue;
             }
             let gateway = gateway(server).await.unwrap_or_else(|error| {
                 warn!(error = &error as &dyn std::error::Error, %server, "no route");
                 None
             });
-            self.0.insert(server, gateway);
+            self.tell(server, gateway);
+            self.known.insert(server, gateway);
             is_news = true;
         }
         is_news
+    }
+
+    fn tell(&mut self, server: IpAddr, gateway: Option<IpAddr>) {
+        let before = match gateway {
+            Some(gateway) => self.told.insert(server, gateway),
+            None => self.told.remove(&server),
+        };
+        if let Some(gateway) = gateway.filter(|gateway| before != Some(*gateway)) {
+            warn!(%server, %gateway, "DR does not reach the server: it is not on this link, but behind a gateway");
+        }
     }
 }
 
@@ -56,11 +71,12 @@ pub async fn wanted(facts: &Facts, addresses: &Addresses, ways: &mut Ways) -> Op
 #[cfg(test)]
 impl FromIterator<(IpAddr, IpAddr)> for Ways {
     fn from_iter<I: IntoIterator<Item = (IpAddr, IpAddr)>>(gateways: I) -> Self {
-        Self(
-            gateways
-                .into_iter()
+        let gateways = gateways.into_iter();
+        Self {
+            known: gateways
                 .map(|(server, gateway)| (server, Some(gateway)))
                 .collect(),
-        )
+            ..Self::default()
+        }
     }
 }

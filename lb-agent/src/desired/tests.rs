@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::endpoints::tests::{ready, slice};
+use crate::health::Change;
 use crate::table::{Persistence, Rules, Scheduler, Scheduling};
 use crd::Protocol;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -256,4 +257,69 @@ proptest! {
         spec.ports[0].target_port = Some(IntOrString::Int(target));
         let _ = read(&spec, &[slice("IPv4", slice_port, ready(&["10.0.0.1"]))]);
     }
+}
+
+/// Two servers that forward so, with one that a gateway is before, and what is learnt of those that are asked.
+fn bypassing(forwarding: &str, answer: Option<Option<Reason>>) -> Desired {
+    let spec = spec(&format!(
+        "{{backends: {{type: Endpoints, endpoints: [{{address: 10.0.0.1}}, {{address: 10.0.1.1}}]}}, \
+         forwarding: {{type: {forwarding}}}, ports: [{{name: http, port: 80}}], \
+         exposure: {{type: VirtualIP, virtualIP: {{addresses: [10.9.0.1]}}}}}}"
+    ));
+    let checks = Checks::new(&spec);
+    let at = |text: &str| text.parse::<IpAddr>().expect("an address");
+    let ways: Ways = [(at("10.0.1.1"), at("10.0.0.254"))].into_iter().collect();
+    let addresses: Addresses = [at("10.0.0.9")].into_iter().collect();
+    let read = |health: &Health| {
+        desired(&Inputs {
+            spec: &spec,
+            service_ports: None,
+            slices: &[],
+            trust: &Trust::All,
+            addresses: &addresses,
+            checks: &checks,
+            health,
+            ways: &ways,
+            adopted: &Adopted::new(),
+        })
+    };
+    let mut health = Health::default();
+    for target in read(&health).targets.into_values().flatten() {
+        assert_eq!(
+            (target.to, target.source),
+            ("10.9.0.1:80".parse().expect("one"), Some(at("10.0.0.9")))
+        );
+        if let Some(failure) = answer {
+            health.take(Change { target, failure });
+        }
+    }
+    read(&health)
+}
+
+#[test]
+fn a_way_must_be_proven_before_it_is_used() {
+    let unproven = bypassing("TUN", None);
+    assert_eq!(unproven.table.server_count(), 0);
+    assert_eq!(
+        unproven.failing.values().collect::<Vec<_>>(),
+        [&Reason::Unproven; 2]
+    );
+    let failing = bypassing("TUN", Some(Some(Reason::Timeout)));
+    assert_eq!((failing.table.server_count(), failing.panicking.len()), (0, 0));
+    let proven = bypassing("TUN", Some(None));
+    assert_eq!(
+        proven.table.to_string(),
+        "80/TCP IPv4 0x40000050 wlc\n  10.0.0.1:80 weight 1 by IPIP\n  10.0.1.1:80 weight 1 by IPIP\n\
+         IPv4 marks [10.9.0.1 80/TCP 0x40000050] without masquerading\n"
+    );
+    let paths: Vec<String> = proven.table.paths.values().map(ToString::to_string).collect();
+    assert_eq!(paths, ["10.0.0.1 by IPIP", "10.0.1.1 by IPIP"]);
+}
+
+#[test]
+fn dr_serves_only_what_is_on_the_link() {
+    let found = bypassing("DR", Some(None));
+    assert_eq!(found.table.server_count(), 1);
+    assert_eq!(found.failing.values().collect::<Vec<_>>(), [&Reason::NotOnLink]);
+    assert_eq!((found.table.paths.len(), found.targets.len()), (1, 1));
 }

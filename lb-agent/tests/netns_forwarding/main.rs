@@ -20,6 +20,8 @@ struct Mode {
 }
 
 const TCP: &str = "ports: [{name: http, port: 80}]";
+/// Asks often.
+const HURRIED: &str = "healthCheck: {type: TCP, intervalSeconds: 1, timeoutSeconds: 1, rise: 1, fall: 2}";
 
 const NAT: Mode = Mode {
     spec: "type: NAT",
@@ -134,4 +136,114 @@ fn bodies_cross_by_every_mode_and_flannel_backend() {
         }
         scene.block_icmp();
     }
+}
+
+#[test]
+fn a_server_serves_once_its_half_and_its_node_are_ready_and_while_no_agent_lives() {
+    let mut scene = Scene::new();
+    scene.act_as_node("far");
+    scene.write(
+        &format!("{TCP}, {HURRIED}, forwarding: {{type: TUN}}"),
+        &[FAR, NEAR],
+    );
+    scene.prepare("near", "--mode IPIP");
+    scene.start();
+    scene.until_served_by(2);
+    let fails = |scene: &Scene, server: &str| {
+        let line = format!("the server fails its health check server={server}:80");
+        scene.log().contains(&line)
+    };
+    scene.until("the unready server fails", |scene| {
+        fails(scene, FAR[0]) && fails(scene, "[fd02::2]")
+    });
+    for vip in VIPS.repeat(2) {
+        assert_eq!(scene.exchange(vip).expect("an answer").server, "near");
+    }
+    // Its own half is not enough: the node drops answers whose questions it has not seen.
+    scene.prepare("far", "--mode IPIP");
+    let before = scene.failures();
+    scene.until("it is asked more", |scene| scene.failures() > before + 4);
+    scene.until_served_by(2);
+    scene.prepare(
+        "far",
+        &format!("--mode IPIP --node-namespace {}", scene.path("router")),
+    );
+    scene.prepare(
+        "far",
+        &format!("--mode IPIP --node-namespace {}", scene.path("router")),
+    );
+    scene.until_served_by(4);
+    let rules = scene.at("router", "iptables-save -t filter");
+    assert_eq!(
+        rules.matches("-A PLB-ANSWERS -s 10.98.7.1/32 -j ACCEPT").count(),
+        1
+    );
+    assert_eq!(rules.matches("-j PLB-ANSWERS").count(), 1);
+
+    scene.stop("-KILL");
+    for vip in VIPS.repeat(2) {
+        scene.exchange(vip).expect("the table stays");
+    }
+    scene.forget_log();
+    scene.start();
+    scene.until_served_by(4);
+    assert!(!scene.log().contains("set server"), "{}", scene.log());
+
+    scene.ip("far", "link set plb-ipip down\n");
+    scene.until_served_by(3);
+    scene.ip("far", "link set plb-ipip up\n");
+    scene.until_served_by(4);
+}
+
+#[test]
+fn dr_serves_what_is_on_its_link_by_tcp_and_udp_and_leaves_when_told_to() {
+    let mut scene = Scene::new();
+    let udp =
+        "{name: u, port: 80, protocol: UDP, healthCheck: {type: UDP, udp: {request: who, response: near}}}";
+    scene.write(
+        &format!("ports: [{{name: http, port: 80}}, {udp}], forwarding: {{type: DR}}"),
+        &[NEAR, FAR],
+    );
+    scene.prepare("near", "--mode DR");
+    scene.prepare("far", "--mode DR");
+    scene.start_udp("near", &VIPS);
+    scene.start();
+    scene.until_served_by(4);
+    for (vip, client) in VIPS.iter().zip(CLIENTS) {
+        assert_eq!(scene.ask(vip).as_deref(), Some("near"));
+        for _ in 0..2 {
+            let answer = scene.exchange(vip).expect("an answer");
+            assert_eq!((answer.server.as_str(), answer.peer.as_str()), ("near", client));
+        }
+    }
+    let refusal = "DR does not reach the server: it is not on this link, but behind a gateway server=10.244.2.2 \
+                   gateway=10.244.1.1";
+    assert!(scene.log().contains(refusal), "{}", scene.log());
+    assert_eq!(
+        scene
+            .at("agent", "ip -o addr show to 10.98.7.1 dev lo")
+            .lines()
+            .count(),
+        1
+    );
+
+    scene.stop("-TERM");
+    scene.exchange(VIPS[0]).expect("the table stays");
+    scene.at("agent", &format!("{} clear", env!("CARGO_BIN_EXE_lb-agent")));
+    assert_eq!(scene.at("agent", "ipvsadm -Sn"), "");
+    let addresses = scene.at("agent", "ip -o addr show dev lo");
+    assert!(VIPS.iter().all(|vip| !addresses.contains(vip)), "{addresses}");
+}
+
+#[test]
+fn the_servers_half_says_what_it_can_not_do() {
+    let scene = Scene::new();
+    scene.start_udp("far", &["10.244.2.2"]);
+    let output = scene.backend("far", "--mode GUE --port 80");
+    assert!(!output.status.success());
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("UDP port 80 is used by something else"), "{text}");
+    scene.ip("far", "addr del fd02::2/64 dev eth0\n");
+    let text = String::from_utf8_lossy(&scene.backend("far", "--mode IPIP").stderr).into_owned();
+    assert!(text.contains("eth0 has no IPv6 address"), "{text}");
 }

@@ -111,26 +111,32 @@ impl Scene {
         self.ip("router", &format!("link set {place} up\n"));
     }
 
-    /// A TCP and UDP server that tells its place and the client's address, and takes and gives bodies.
+    /// A TCP server that tells its place and the client's address, and gives and takes a body.
     fn start_server(&self, place: &'static str) {
-        let (tcp, udp) = self.within(place, || {
+        let listener = self.within(place, || {
             let all: SocketAddr = "[::]:80".parse().expect("an address");
-            (
-                TcpListener::bind(all).expect("free"),
-                UdpSocket::bind(all).expect("free"),
-            )
+            TcpListener::bind(all).expect("free")
         });
         thread::spawn(move || {
-            for stream in tcp.incoming().flatten() {
+            for stream in listener.incoming().flatten() {
                 thread::spawn(move || serve(stream, place));
             }
         });
-        thread::spawn(move || {
-            let mut buffer = [0; 64];
-            while let Ok((_, from)) = udp.recv_from(&mut buffer) {
-                let _ = udp.send_to(place.as_bytes(), from);
-            }
-        });
+    }
+
+    /// UDP servers that tell their place, at these addresses: one for all addresses would not answer from the one that
+    /// was asked.
+    pub(crate) fn start_udp(&self, place: &'static str, addresses: &[&str]) {
+        for address in addresses {
+            let at = SocketAddr::new(address.parse().expect("an address"), 80);
+            let socket = self.within(place, move || UdpSocket::bind(at).expect("free"));
+            thread::spawn(move || {
+                let mut buffer = [0; 64];
+                while let Ok((_, from)) = socket.recv_from(&mut buffer) {
+                    let _ = socket.send_to(place.as_bytes(), from);
+                }
+            });
+        }
     }
 
     /// Runs a job in a place's network namespace.
@@ -317,6 +323,43 @@ impl Scene {
                 }
             });
         }
+    }
+
+    /// Makes the router a node as kube-proxy leaves it, with a strict reverse path filter, for a server.
+    pub(crate) fn act_as_node(&self, server: &'static str) {
+        self.within("router", move || {
+            for name in ["all", server] {
+                let path = format!("/proc/sys/net/ipv4/conf/{name}/rp_filter");
+                fs::write(path, "1").expect("can be set");
+            }
+        });
+        for program in ["iptables", "ip6tables"] {
+            self.at("router", &format!("{program} -N KUBE-FORWARD"));
+            self.at("router", &format!("{program} -A FORWARD -j KUBE-FORWARD"));
+            let invalid = "-m conntrack --ctstate INVALID";
+            self.at("router", &format!("{program} -A KUBE-FORWARD {invalid} -j DROP"));
+        }
+    }
+
+    /// Where a place's namespace is to be found.
+    pub(crate) fn path(&self, place: &str) -> String {
+        namespace(&self.name(place)).display().to_string()
+    }
+
+    /// Empties the agent's log.
+    pub(crate) fn forget_log(&self) {
+        fs::write(self.folder.join("log"), "").expect("can be written");
+    }
+
+    /// How many questions to servers had no good answer.
+    pub(crate) fn failures(&self) -> u64 {
+        let metrics = self.admin("/metrics");
+        let counts = metrics
+            .lines()
+            .filter(|line| line.starts_with("portable_lb_agent_probe_failures_total"));
+        counts
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+            .sum()
     }
 
     /// No host hears that its packets are too large.
