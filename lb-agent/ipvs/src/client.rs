@@ -29,8 +29,18 @@ pub struct Client {
 impl Client {
     /// Opens a connection. The kernel loads IPVS for it, if it can; no capability is needed until the first command.
     pub fn open() -> Result<Self, Error> {
+        Self::start(Socket::open()?)
+    }
+
+    /// A client without a kernel, that hears just these datagrams: for tests, and for fuzzers, since whoever reads
+    /// bytes must withstand any.
+    pub fn hearing(datagrams: impl IntoIterator<Item = Vec<u8>>) -> Result<Self, Error> {
+        Self::start(Socket::prepared(datagrams))
+    }
+
+    fn start(socket: Socket) -> Result<Self, Error> {
         let mut client = Self {
-            socket: Socket::open()?,
+            socket,
             family: CONTROLLER,
             sequence: 0,
         };
