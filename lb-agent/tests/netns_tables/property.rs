@@ -1,0 +1,262 @@
+//! For any two tables: the plan from one to the other leads the real kernel there, and then there is nothing to do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
+
+use crd::Protocol;
+use lb_agent::kernel::command;
+use lb_agent::plan::{Step, plan};
+use lb_agent::table::{
+    Family, Forwarding, Listener, MarkRule, Persistence, Rules, Scheduler, Scheduling, Server, Service, Table,
+    Timeouts, Tunnel, Weight,
+};
+use proptest::collection::{btree_map, btree_set};
+use proptest::option;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+use crate::kernel::{Kernel, feed, in_namespace, run, saved};
+
+/// Random, but each a machine can do in well under a second.
+const CASES: u32 = 60;
+
+fn families() -> impl Strategy<Value = Family> {
+    prop_oneof![Just(Family::V4), Just(Family::V6)]
+}
+
+fn address(family: Family, last: u8) -> IpAddr {
+    match family {
+        Family::V4 => [10, 1, 0, last].into(),
+        Family::V6 => [0xfd00, 0, 0, 0, 0, 0, 0, u16::from(last)].into(),
+    }
+}
+
+fn listeners() -> impl Strategy<Value = Listener> {
+    let protocol = prop_oneof![Just(Protocol::TCP), Just(Protocol::UDP), Just(Protocol::SCTP)];
+    let own = prop_oneof![4 => Just(false), 1 => Just(true)];
+    (families(), protocol, 0..4_u16, own).prop_map(|(family, protocol, port, own)| match port {
+        0 => Listener::all_ports(family),
+        _ => Listener {
+            address: own.then(|| address(family, 1)),
+            ..Listener::marked(family, protocol, port)
+        },
+    })
+}
+
+fn servers() -> impl Strategy<Value = Server> {
+    let gue = Tunnel::Gue(NonZeroU16::new(6080).expect("not 0"));
+    let forwarding = prop_oneof![
+        4 => Just(Forwarding::Nat),
+        1 => Just(Forwarding::Direct),
+        1 => prop_oneof![Just(Tunnel::Ipip), Just(gue), Just(Tunnel::Gre)].prop_map(Forwarding::Tunnel),
+    ];
+    let weight = prop_oneof![4 => 0..3_u32, 1 => 0..=65_535_u32];
+    let limit = prop_oneof![Just(0), 1..=i32::MAX.unsigned_abs()];
+    (weight, forwarding, limit).prop_map(|(weight, forwarding, entries_limit)| Server {
+        weight: Weight(weight),
+        forwarding,
+        entries_limit,
+    })
+}
+
+fn schedulings() -> impl Strategy<Value = Scheduling> {
+    let plain = prop::sample::select(vec![
+        "rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sed", "nq", "fo", "ovf",
+    ]);
+    let hashing = (prop_oneof![Just("mh"), Just("sh")], 0..4_u32);
+    let scheduler = prop_oneof![
+        plain.prop_map(Scheduler::plain),
+        hashing.prop_map(|(name, flags)| Scheduler { name: name.to_owned(), flags: flags << 3 }),
+    ];
+    let persistence = (1..100_000_u32, 1..=32_u8).prop_map(|(seconds, prefix)| Persistence { seconds, prefix });
+    (scheduler, option::of(persistence)).prop_map(|(scheduler, persistence)| Scheduling { scheduler, persistence })
+}
+
+/// By the last number of their addresses, and by whether they keep the client's port.
+type Servers = BTreeMap<(u8, bool), Server>;
+
+fn service(family: Family, (scheduling, servers): (Scheduling, Servers)) -> Service {
+    let at = |(last, keeps): (u8, bool)| SocketAddr::new(address(family, last), if keeps { 0 } else { 8080 });
+    Service {
+        scheduling,
+        servers: servers.into_iter().map(|(key, server)| (at(key), server)).collect(),
+    }
+}
+
+fn services() -> impl Strategy<Value = BTreeMap<Listener, Service>> {
+    let servers = btree_map((2..9_u8, any::<bool>()), servers(), 0..6);
+    btree_map(listeners(), (schedulings(), servers), 0..7).prop_map(|services| {
+        let made = |(at, parts): (Listener, _)| (at, service(at.family, parts));
+        services.into_iter().map(made).collect()
+    })
+}
+
+/// Rules of a family, without what they mark. Each run of iptables takes long: few tables have any.
+fn rules(family: Family) -> impl Strategy<Value = Option<Rules>> {
+    let network = (0..3_u8, 0..=32_u8).prop_map(move |(last, prefix)| {
+        ipnetwork::IpNetwork::new(address(family, last), prefix).map(|it| {
+            ipnetwork::IpNetwork::new(it.network(), prefix).expect("as before")
+        }).expect("a prefix of both families")
+    });
+    let rules = (
+        any::<bool>(),
+        option::of(btree_set(network, 0..4)),
+        option::of(1..10_000_u32),
+        option::of(1..10_000_u32),
+    )
+        .prop_map(|(masquerades, sources, rate, source_rate)| Rules {
+            marks: BTreeSet::new(),
+            masquerades,
+            sources,
+            rate,
+            source_rate,
+        });
+    option::weighted(0.2, rules)
+}
+
+fn mark(listener: Listener, pick: u32) -> MarkRule {
+    let first = listener.port.max(1);
+    MarkRule {
+        protocol: listener.protocol,
+        first,
+        last: first + u16::from(pick & 2 == 2),
+        destination: listener.address,
+        mark: listener.mark(),
+    }
+}
+
+fn tables() -> impl Strategy<Value = Table> {
+    let timeouts = (1..3000_u32, 1..3000_u32, 1..3000_u32).prop_map(|(tcp_seconds, tcp_fin_seconds, udp_seconds)| {
+        Timeouts { tcp_seconds, tcp_fin_seconds, udp_seconds }
+    });
+    let rules = (rules(Family::V4), rules(Family::V6), any::<u32>());
+    (services(), rules, timeouts).prop_map(|(services, (four, six, pick), timeouts)| {
+        let with_marks = |(family, rules): (Family, Option<Rules>)| {
+            let mut rules = rules?;
+            for (n, listener) in services.keys().filter(|it| it.family == family).enumerate() {
+                let pick = pick >> (2 * n);
+                if pick & 1 == 1 {
+                    rules.marks.insert(mark(*listener, pick));
+                }
+            }
+            Some((family, rules))
+        };
+        let rules = [(Family::V4, four), (Family::V6, six)];
+        Table {
+            rules: rules.into_iter().filter_map(with_marks).collect(),
+            services,
+            timeouts: Some(timeouts),
+        }
+    })
+}
+
+/// A table as `ipvsadm` prints it, sorted. It prints no limits of entries.
+fn printed(table: &Table) -> Vec<String> {
+    let mut lines: Vec<String> = steps(table)
+        .iter()
+        .filter_map(|step| command(step).expect("a valid name"))
+        .map(|command| command.ipvsadm())
+        .map(|line| match line.split_once(" -x ") {
+            Some((start, rest)) => format!("{start}{}", rest.trim_start_matches(|c: char| c.is_ascii_digit())),
+            None => line,
+        })
+        .collect();
+    lines.sort();
+    lines
+}
+
+/// The steps that make the services of a table.
+fn steps(table: &Table) -> Vec<Step> {
+    let of_service = |(at, service): (&Listener, &Service)| {
+        let add = Step::AddService(*at, service.scheduling.clone());
+        let servers = service.servers.iter();
+        let servers: Vec<Step> = servers.map(|(address, how)| Step::AddServer(*at, *address, *how)).collect();
+        [add].into_iter().chain(servers)
+    };
+    table.services.iter().flat_map(of_service).collect()
+}
+
+/// The kernel holds the table in the eyes of our reader, of `ipvsadm` and of `iptables-save`.
+fn assert_holds(kernel: &mut Kernel, table: &Table) -> Result<(), TestCaseError> {
+    let now = kernel.read(table);
+    prop_assert_eq!(&now, table);
+    prop_assert_eq!(plan(&now, table), vec![]);
+    prop_assert_eq!(saved(), printed(table));
+    let timeouts = table.timeouts.expect("is set");
+    let Timeouts { tcp_seconds, tcp_fin_seconds, udp_seconds } = timeouts;
+    let told = format!("Timeout (tcp tcpfin udp): {tcp_seconds} {tcp_fin_seconds} {udp_seconds}");
+    prop_assert_eq!(run("ipvsadm", &["-Ln", "--timeout"]).trim(), told);
+    for (family, rules) in &table.rules {
+        let saved = match family {
+            Family::V4 => run("iptables-save", &["-t", "mangle"]),
+            Family::V6 => run("ip6tables-save", &["-t", "mangle"]),
+        };
+        let marking: Vec<&str> = saved.lines().filter(|line| line.starts_with("-A PLB-MARK")).collect();
+        prop_assert_eq!(marking.len(), rules.marks.len());
+        for rule in &rules.marks {
+            let set = format!("--set-xmark {}/0xffffffff", rule.mark);
+            prop_assert!(marking.iter().any(|line| line.ends_with(&set)), "{} in {}", set, saved);
+        }
+    }
+    Ok(())
+}
+
+fn runner(cases: u32) -> TestRunner {
+    TestRunner::new(Config {
+        cases,
+        failure_persistence: None,
+        max_shrink_iters: 200,
+        ..Config::default()
+    })
+}
+
+#[test]
+fn a_plan_leads_the_kernel_to_the_wanted_table() {
+    in_namespace(|kernel| {
+        let kernel = std::cell::RefCell::new(kernel);
+        let outcome = runner(CASES).run(&(tables(), tables()), |(a, b)| {
+            let kernel = &mut *kernel.borrow_mut();
+            kernel.go(&a);
+            assert_holds(kernel, &a)?;
+            kernel.apply(&plan(&a, &b));
+            assert_holds(kernel, &b)
+        });
+        outcome.unwrap_or_else(|error| panic!("{error}"));
+    });
+}
+
+#[test]
+fn a_stopped_plan_goes_on_from_what_is_in_the_kernel() {
+    in_namespace(|kernel| {
+        let kernel = std::cell::RefCell::new(kernel);
+        let outcome = runner(CASES / 2).run(&(tables(), 0..20_usize), |(b, stop)| {
+            let kernel = &mut *kernel.borrow_mut();
+            let steps = kernel.plan(&b);
+            kernel.apply(&steps[..stop.min(steps.len())]);
+            kernel.go(&b);
+            assert_holds(kernel, &b)
+        });
+        outcome.unwrap_or_else(|error| panic!("{error}"));
+    });
+}
+
+#[test]
+fn what_ipvsadm_wrote_is_read_as_it_was_meant() {
+    in_namespace(|kernel| {
+        let kernel = std::cell::RefCell::new(kernel);
+        let outcome = runner(CASES).run(&tables(), |mut table| {
+            // It can't say that a service at an address is ours.
+            table.services.retain(|listener, _| listener.address.is_none());
+            table.rules.clear();
+            run("ipvsadm", &["-C"]);
+            let lines = steps(&table).into_iter().map(|step| command(&step).expect("a valid name"));
+            let lines: Vec<String> = lines.flatten().map(|command| command.ipvsadm()).collect();
+            feed("ipvsadm", &["-R"], &(lines.join("\n") + "\n"));
+            let now = kernel.borrow_mut().read(&table);
+            prop_assert_eq!(now.services, table.services);
+            Ok(())
+        });
+        outcome.unwrap_or_else(|error| panic!("{error}"));
+    });
+}
