@@ -15,6 +15,8 @@ mod agent;
 mod backends;
 mod exposure;
 mod forwarding;
+mod limits;
+mod persistence;
 mod ports;
 mod redundancy;
 mod scheduler;
@@ -23,6 +25,8 @@ pub use agent::*;
 pub use backends::*;
 pub use exposure::*;
 pub use forwarding::*;
+pub use limits::*;
+pub use persistence::*;
 pub use ports::*;
 pub use redundancy::*;
 pub use scheduler::*;
@@ -49,11 +53,41 @@ use crate::validate;
     status = "PortableLoadBalancerStatus",
     derive = "PartialEq",
     selectable = ".spec.className",
-    doc = "PortableLoadBalancer is a load balancer for TCP and UDP that moves with its application: \
+    doc = "PortableLoadBalancer is a load balancer for TCP, UDP and SCTP that moves with its application: \
            pods that balance by the kernel's IPVS, alike on every cluster.",
     validation = Rule::new("!self.metadata.name.contains('.')")
         .message(validate::NAME)
         .field_path(".metadata.name"),
+    validation = Rule::new(
+        "self.spec.forwarding.type == 'NAT' || self.spec.exposure.type == 'VirtualIP'"
+    )
+        .message(validate::FORWARDING_ADDRESS)
+        .field_path(".spec.forwarding.type"),
+    validation = Rule::new(
+        "self.spec.forwarding.type == 'NAT' || self.spec.ports.all(p, !has(p.targetPort))"
+    )
+        .message(validate::FORWARDING_PORTS)
+        .reason(Reason::FieldValueForbidden)
+        .field_path(".spec.ports"),
+    validation = Rule::new(
+        "!has(self.spec.persistence) || self.spec.persistence.scope == 'Port' \
+         || self.spec.ports.all(p, !has(p.targetPort))"
+    )
+        .message(validate::SCOPE_PORTS)
+        .reason(Reason::FieldValueForbidden)
+        .field_path(".spec.ports"),
+    validation = Rule::new(
+        "self.spec.backends.type == 'Service' \
+         || self.spec.ports.all(p, !has(p.targetPort) || type(p.targetPort) == int)"
+    )
+        .message(validate::TARGET_NAMES)
+        .field_path(".spec.ports"),
+    validation = Rule::new(
+        "self.spec.exposure.type != 'Service' \
+         || self.spec.ports.map(p, has(p.endPort) ? p.endPort - p.port + 1 : 1).sum() <= 100"
+    )
+        .message(validate::PORTS_OF_SERVICE)
+        .field_path(".spec.ports"),
     printcolumn(name = "Class", type_ = "string", json_path = ".spec.className"),
     printcolumn(name = "Address", type_ = "string", json_path = ".status.summary.address"),
     printcolumn(name = "Ports", type_ = "string", json_path = ".status.summary.ports"),
@@ -112,12 +146,14 @@ pub struct PortableLoadBalancerSpec {
     /// Where the servers come from.
     pub backends: Backends,
 
-    /// The ports that the balancer listens on, 1 to 64. Names are unique, and so are pairs of port and protocol.
+    /// The ports that the balancer listens on, 1 to 64. Names are unique, and ports of one protocol do not overlap.
+    /// Exposure Service has room for 100 numbers in all, those in ranges included.
     #[schemars(length(min = 1, max = 64))]
     #[x_kube(
         merge_strategy = ListMerge::Map(vec!["name".into()]),
         validation = Rule::new(
-            "self.all(p, self.exists_one(q, q.port == p.port && q.protocol == p.protocol))"
+            "self.all(p, self.exists_one(q, q.protocol == p.protocol && \
+             q.port <= (has(p.endPort) ? p.endPort : p.port) && p.port <= (has(q.endPort) ? q.endPort : q.port)))"
         )
         .message(validate::PORTS_UNIQUE)
         .reason(Reason::FieldValueDuplicate)
@@ -136,6 +172,29 @@ pub struct PortableLoadBalancerSpec {
     /// HostGW, VXLAN and UDP are flannel's backends; None is another network plugin. Defaults to Auto.
     #[serde(default)]
     pub flannel_backend: FlannelBackend,
+
+    /// Clients that come back to the server they had. Absent: every connection is scheduled anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistence: Option<Persistence>,
+
+    /// How much each agent takes. Absent is not limited.
+    #[serde(default)]
+    pub limits: Limits,
+
+    /// How long connections without packets are remembered.
+    #[serde(default)]
+    pub timeouts: Timeouts,
+
+    /// Who may connect: networks such as 192.0.2.0/24 or 2001:db8::/32, at most 64; all others' new connections are
+    /// dropped. Empty is everybody. Seen is the address that reaches the agent: behind exposure Service that of a pod or,
+    /// where the cluster translates it, of a node.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 43)))]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = Rule::new("self.all(range, isCIDR(range))").message(validate::SOURCE_RANGE)
+    )]
+    pub source_ranges: Vec<String>,
 
     /// How long a server that goes away keeps its connections, in seconds, 0 to 3600. It takes no new ones meanwhile,
     /// and leaves earlier when its last connection ends. Defaults to 30.

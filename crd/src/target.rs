@@ -38,6 +38,9 @@ pub enum TargetError {
         /// The protocol of the listener.
         wanted: Protocol,
     },
+    /// Addresses that are given in the object have no names for ports.
+    #[error("there is no Service that would know the port {0:?}: give a number")]
+    NoNames(String),
     /// No port number.
     #[error("{0} is no port number: it must be from 1 to 65535")]
     OutOfRange(i32),
@@ -111,6 +114,7 @@ mod tests {
 
     fn listener(port: i32, target_port: Option<IntOrString>) -> Port {
         Port {
+            end_port: None,
             name: "x".into(),
             port,
             protocol: Protocol::TCP,

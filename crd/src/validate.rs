@@ -3,23 +3,45 @@
 //!
 //! The texts are the rules' own, so both say the same. That both refuse the same is tested with `tests/specs.yaml`.
 
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+mod backends;
+mod ports;
+mod traffic;
+
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::IpAddr;
 
 use crate::{
-    Agent, Backends, BackendsType, Exposure, ExposureType, Port, PortableLoadBalancer,
-    PortableLoadBalancerSpec, Protocol, Scheduler, SchedulerName, names,
+    Agent, Exposure, ExposureType, PortableLoadBalancer, PortableLoadBalancerSpec, Scheduler, SchedulerName,
+    names,
 };
 
 pub(crate) const NAME: &str = "must not contain '.', since it becomes part of other names";
 pub(crate) const CLASS_IMMUTABLE: &str =
     "cannot be changed: delete the object and create one of the other class";
-pub(crate) const PORTS_UNIQUE: &str = "must not have two ports of the same number and protocol";
-pub(crate) const ADMIN_PORT_TAKEN: &str = "must not be 9913 for TCP, where the agents' own server listens";
+pub(crate) const PORTS_UNIQUE: &str = "must not have overlapping ports of the same protocol";
+pub(crate) const ADMIN_PORT_TAKEN: &str = "must not cover 9913 of TCP, where the agents' own server listens";
+pub(crate) const END_PORT: &str = "must be greater than port";
+pub(crate) const RANGE_TARGET: &str = "must be absent where endPort is given, since a range keeps its ports";
+pub(crate) const PORTS_OF_SERVICE: &str =
+    "must have at most 100 numbers in all where exposure is Service, those in ranges included";
+pub(crate) const TUNNEL_MEMBER: &str = "may be present only if type is TUN";
+pub(crate) const TUNNEL_PORT: &str = "may be present only if type is GUE";
+pub(crate) const FORWARDING_ADDRESS: &str =
+    "must be NAT unless exposure is VirtualIP, since DR and TUN leave the client's destination unchanged";
+pub(crate) const FORWARDING_PORTS: &str = "must have no targetPort with DR and TUN, which keep the ports";
+pub(crate) const SCOPE_PORTS: &str =
+    "must have no targetPort where persistence is of scope All, which keeps the ports";
+pub(crate) const TARGET_NAMES: &str =
+    "must have no targetPort that is a name where backends are Endpoints, which have no names for ports";
+pub(crate) const HOST_ADDRESS: &str =
+    "must be an IP address that is not loopback, link-local, multicast or unspecified";
+pub(crate) const SOURCE_RANGE: &str = "must be networks such as 192.0.2.0/24 or 2001:db8::/32";
 pub(crate) const FLAGS_OF_HASHES: &str = "must be empty unless the scheduler is sh or mh";
-pub(crate) const BACKENDS_MEMBER: &str = "must be present if type is Service, and only then";
+pub(crate) const BACKENDS_SERVICE: &str = "must be present if type is Service, and only then";
+pub(crate) const BACKENDS_ENDPOINTS: &str = "must be present if type is Endpoints, and only then";
 pub(crate) const EXPOSURE_MEMBER: &str = "may be present only if type is Service";
+pub(crate) const EXPOSURE_VIRTUAL_IP: &str = "must be present if type is VirtualIP, and only then";
 pub(crate) const RESOURCE_NAME: &str = "must have no other keys than cpu, memory and ephemeral-storage";
 pub(crate) const NODE_SELECTOR_KEY: &str = "must have keys of 1 to 317 characters";
 
@@ -83,57 +105,14 @@ fn spec(spec: &PortableLoadBalancerSpec, problems: &mut Problems) {
     let class = is_label(&spec.class_name.replace('.', "a"));
     let edges = !spec.class_name.starts_with('.') && !spec.class_name.ends_with('.');
     problems.unless(class && edges, "spec.className", message);
-    backends(&spec.backends, problems);
-    ports(&spec.ports, problems);
+    backends::check(&spec.backends, problems);
+    ports::check(spec, problems);
     scheduler(&spec.scheduler, problems);
+    traffic::check(spec, problems);
     problems.unless_between(spec.drain_timeout_seconds, (0, 3600), "spec.drainTimeoutSeconds");
     exposure(&spec.exposure, problems);
     problems.unless_between(spec.redundancy.replicas, (1, 8), "spec.redundancy.replicas");
     agent(&spec.agent, problems);
-}
-
-fn backends(backends: &Backends, problems: &mut Problems) {
-    match (backends.type_, &backends.service) {
-        (BackendsType::Service, None) => problems.unless(false, "spec.backends.service", BACKENDS_MEMBER),
-        (BackendsType::Service, Some(service)) => {
-            problems.unless_name(&service.name, "spec.backends.service.name");
-        }
-    }
-}
-
-fn ports(ports: &[Port], problems: &mut Problems) {
-    problems.unless(
-        (1..=64).contains(&ports.len()),
-        "spec.ports",
-        "must have 1 to 64 items",
-    );
-    let mut names = BTreeSet::new();
-    let mut numbers = BTreeSet::new();
-    let mut unique = true;
-    for (index, port) in ports.iter().enumerate() {
-        let path = format!("spec.ports[{index}]");
-        problems.unless(
-            names.insert(&port.name),
-            &path,
-            "must have a name that no other port has",
-        );
-        unique &= numbers.insert((port.port, port.protocol));
-        one_port(port, &path, problems);
-    }
-    problems.unless(unique, "spec.ports", PORTS_UNIQUE);
-}
-
-fn one_port(port: &Port, path: &str, problems: &mut Problems) {
-    problems.unless_name(&port.name, &format!("{path}.name"));
-    problems.unless_between(port.port, (1, 65535), &format!("{path}.port"));
-    let admin = port.protocol == Protocol::TCP && port.port == i32::from(names::ADMIN_PORT);
-    problems.unless(!admin, &format!("{path}.port"), ADMIN_PORT_TAKEN);
-    let path = format!("{path}.targetPort");
-    match &port.target_port {
-        Some(IntOrString::Int(number)) => problems.unless_between(*number, (1, 65535), &path),
-        Some(IntOrString::String(name)) => problems.unless_name(name, &path),
-        None => {}
-    }
 }
 
 fn scheduler(scheduler: &Scheduler, problems: &mut Problems) {
@@ -153,6 +132,33 @@ fn scheduler(scheduler: &Scheduler, problems: &mut Problems) {
 fn exposure(exposure: &Exposure, problems: &mut Problems) {
     let valid = exposure.type_ == ExposureType::Service || exposure.service.is_none();
     problems.unless(valid, "spec.exposure.service", EXPOSURE_MEMBER);
+    let path = "spec.exposure.virtualIP";
+    let Some(virtual_ip) = &exposure.virtual_ip else {
+        return problems.unless(
+            exposure.type_ != ExposureType::VirtualIP,
+            path,
+            EXPOSURE_VIRTUAL_IP,
+        );
+    };
+    problems.unless(
+        exposure.type_ == ExposureType::VirtualIP,
+        path,
+        EXPOSURE_VIRTUAL_IP,
+    );
+    let path = "spec.exposure.virtualIP.addresses";
+    let addresses = &virtual_ip.addresses;
+    problems.unless((1..=8).contains(&addresses.len()), path, "must have 1 to 8 items");
+    problems.unless(
+        addresses.iter().all(|address| is_host_address(address)),
+        path,
+        HOST_ADDRESS,
+    );
+    let unique: BTreeSet<_> = addresses.iter().collect();
+    problems.unless(
+        unique.len() == addresses.len(),
+        path,
+        "must not have an item twice",
+    );
 }
 
 /// Quantities and labels are left to the API server, which alone makes pods of them.
@@ -184,4 +190,25 @@ fn is_label(name: &str) -> bool {
         && name.chars().all(inner)
         && !name.starts_with('-')
         && !name.ends_with('-')
+}
+
+/// Whether it is an address that one host can have, by the same rules as the API server's `ip(a).isGlobalUnicast()`.
+fn is_host_address(text: &str) -> bool {
+    match text.parse() {
+        Ok(IpAddr::V4(v4)) => {
+            !(v4.is_loopback()
+                || v4.is_link_local()
+                || v4.is_multicast()
+                || v4.is_unspecified()
+                || v4.is_broadcast())
+        }
+        Ok(IpAddr::V6(v6)) => {
+            !(v6.is_loopback()
+                || v6.is_unicast_link_local()
+                || v6.is_multicast()
+                || v6.is_unspecified()
+                || v6.to_ipv4_mapped().is_some())
+        }
+        Err(_) => false,
+    }
 }

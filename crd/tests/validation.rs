@@ -74,6 +74,6 @@ fn problems_say_where_and_what() {
     let text: Vec<String> = validate(&lb).iter().map(ToString::to_string).collect();
     assert_eq!(
         text,
-        ["spec.ports[0].port: must not be 9913 for TCP, where the agents' own server listens"]
+        ["spec.ports[0].port: must not cover 9913 of TCP, where the agents' own server listens"]
     );
 }

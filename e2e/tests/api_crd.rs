@@ -137,7 +137,7 @@ async fn a_refusal_says_what_must_be() -> Result<()> {
     };
     assert_eq!(path, "spec.ports[0].port");
     assert!(
-        message.contains("must not be 9913 for TCP, where the agents' own server listens"),
+        message.contains("must not cover 9913 of TCP, where the agents' own server listens"),
         "{message}"
     );
     Ok(())
@@ -195,6 +195,7 @@ async fn what_is_not_said_is_filled_in() -> Result<()> {
         "scheduler": {"name": "wlc"},
         "forwarding": {"type": "NAT"},
         "flannelBackend": "Auto",
+        "timeouts": {"tcpSeconds": 900, "tcpFinSeconds": 120, "udpSeconds": 300},
         "drainTimeoutSeconds": 30,
         "exposure": {"type": "Service"},
         "redundancy": {"replicas": 2, "mode": "ActiveActive"},

@@ -1,6 +1,5 @@
 //! The agent's one loop: facts come in, and only it touches the kernel.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::addresses::Addresses;
 use crate::converge::{Converged, Converger};
 use crate::dataplane::{Dataplane, Depth, Error, Observed};
 use crate::endpoints::Trust;
@@ -19,7 +19,6 @@ use crate::http::{Readiness, Refresh};
 use crate::metrics::Metrics;
 use crate::report::{Identity, Situation, Trouble, agent_status};
 use crate::sysctl::Sysctls;
-use crate::table::Family;
 use crate::{link, prepare};
 
 /// Changes that come together are done together.
@@ -38,8 +37,8 @@ const LINGER: Duration = Duration::from_secs(5);
 pub struct Settings {
     /// Who it is.
     pub identity: Identity,
-    /// The families that it serves.
-    pub families: BTreeSet<Family>,
+    /// Its own addresses.
+    pub addresses: Addresses,
     /// Whose addresses it takes.
     pub trust: Trust,
     /// How often everything is read back.
@@ -208,7 +207,7 @@ impl Agent {
     async fn look_around(&mut self) {
         self.findings = prepare::read(prepare::FINDINGS.as_ref());
         self.findings
-            .extend(Sysctls::default().set(&self.settings.families));
+            .extend(Sysctls::default().set(&self.settings.addresses.families()));
         self.findings.sort();
         match link::mtu().await {
             Ok(mtu) => self.mtu = mtu,
@@ -248,7 +247,7 @@ impl Agent {
     }
 
     fn wanted(&self) -> Option<Wanted> {
-        self.facts.wanted(&self.settings.families)
+        self.facts.wanted(&self.settings.addresses)
     }
 
     /// Runs a job on the kernel, off the loop's thread. After a panic the next job starts from what is in the kernel.
@@ -257,7 +256,7 @@ impl Agent {
         T: Send + 'static,
         F: FnOnce(&mut Converger) -> Result<T, Error> + Send + 'static,
     {
-        let fresh = || Converger::new(Dataplane::new(&self.settings.families));
+        let fresh = || Converger::new(Dataplane::new(&self.settings.addresses.families()));
         let mut converger = self.converger.take().unwrap_or_else(fresh);
         let work = tokio::task::spawn_blocking(move || {
             let result = job(&mut converger);
@@ -386,7 +385,6 @@ impl Agent {
 
 /// Whether a table that was found serves something.
 fn is_complete(observed: &Observed) -> bool {
-    let marked = observed.table.marked.values().flatten();
-    let mut services = marked.filter_map(|listener| observed.table.services.get(listener));
-    services.any(|service| !service.servers.is_empty())
+    let mut services = observed.table.services.values();
+    observed.has_rules && services.any(|service| !service.servers.is_empty())
 }

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use tracing::warn;
 
+use crate::addresses::Addresses;
 use crate::converge::Converger;
 use crate::dataplane::{Dataplane, Depth};
 use crate::endpoints::Trust;
@@ -94,7 +95,7 @@ pub struct PlanArgs {
 
 /// Prepares and leaves the findings.
 pub async fn run_prepare(arguments: PrepareArgs) {
-    let families = families(&arguments.pod_ips).await;
+    let families = addresses(&arguments.pod_ips).await.families();
     let findings = prepare::prepare(&families);
     if let Err(error) = prepare::write(&findings, &arguments.findings) {
         warn!(error = &error as &dyn std::error::Error, "findings not written");
@@ -103,9 +104,9 @@ pub async fn run_prepare(arguments: PrepareArgs) {
 
 /// Prints the steps from what the kernel holds to what the file wants.
 pub async fn run_plan(arguments: PlanArgs) -> anyhow::Result<()> {
-    let families = families(&[]).await;
-    let wanted = wanted_of(&arguments.file, &families)?;
-    let current = match Dataplane::new(&families).read(Depth::All) {
+    let addresses = addresses(&[]).await;
+    let wanted = wanted_of(&arguments.file, &addresses)?;
+    let current = match Dataplane::new(&addresses.families()).read(Depth::All, &wanted.rules) {
         Ok(observed) => observed.table,
         Err(error) => {
             warn!(
@@ -121,7 +122,7 @@ pub async fn run_plan(arguments: PlanArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn wanted_of(path: &Path, families: &BTreeSet<Family>) -> anyhow::Result<Table> {
+fn wanted_of(path: &Path, addresses: &Addresses) -> anyhow::Result<Table> {
     let mut facts = Facts::default();
     for fact in file::read(path)? {
         facts.take(fact, &Trust::All);
@@ -130,7 +131,7 @@ fn wanted_of(path: &Path, families: &BTreeSet<Family>) -> anyhow::Result<Table> 
         anyhow::bail!("the object is not valid: {}", refusal.message);
     }
     let wanted = facts
-        .wanted(families)
+        .wanted(addresses)
         .context("the file does not tell all that is needed")?;
     for error in &wanted.desired.unresolved {
         warn!(error = error as &dyn std::error::Error, "a port leads nowhere");
@@ -148,20 +149,18 @@ pub fn run_clear() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The families of the pod's addresses, or of this machine's.
-pub async fn families(pod_ips: &[String]) -> BTreeSet<Family> {
-    let addresses = pod_ips
-        .iter()
-        .filter_map(|address| address.trim().parse::<IpAddr>().ok());
-    let families: BTreeSet<Family> = addresses.map(Family::of).collect();
-    if !families.is_empty() {
-        return families;
+/// The pod's addresses, or this machine's.
+pub async fn addresses(pod_ips: &[String]) -> Addresses {
+    let given = pod_ips.iter().filter_map(|address| address.trim().parse().ok());
+    let given: Vec<IpAddr> = given.collect();
+    if !given.is_empty() {
+        return given.into_iter().collect();
     }
-    link::families().await.unwrap_or_else(|error| {
+    link::addresses().await.unwrap_or_else(|error| {
         warn!(
             error = &error as &dyn std::error::Error,
             "addresses not known; serving IPv4 only"
         );
-        BTreeSet::from([Family::V4])
+        Addresses::default()
     })
 }

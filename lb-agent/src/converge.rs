@@ -1,5 +1,6 @@
 //! Brings the kernel to the wanted table: reads, plans, applies, reads back.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
@@ -43,7 +44,7 @@ impl Converger {
 
     /// Brings the kernel to `wanted`, and lets servers that are gone drain for at most `timeout`.
     pub fn converge(&mut self, wanted: &Table, timeout: Duration, depth: Depth) -> Result<Converged, Error> {
-        let before = self.dataplane.read(depth)?;
+        let before = self.dataplane.read(depth, &wanted.rules)?;
         let drift = self.drift(&before.table);
         let mut table = wanted.clone();
         let active = before.active();
@@ -70,7 +71,7 @@ impl Converger {
         // What is left half done is no drift.
         self.left = None;
         self.dataplane.apply(&steps)?;
-        let observed = self.dataplane.read(Depth::Servers)?;
+        let observed = self.dataplane.read(Depth::Servers, &wanted.rules)?;
         if let Some(step) = plan(&observed.table, &table).first() {
             return Err(Error::NotTaken(step.to_string()));
         }
@@ -85,7 +86,7 @@ impl Converger {
 
     /// Reads what the kernel holds, and changes nothing.
     pub fn observe(&mut self, depth: Depth) -> Result<Observed, Error> {
-        self.dataplane.read(depth)
+        self.dataplane.read(depth, &BTreeMap::new())
     }
 
     /// The kernel's own facts about IPVS.

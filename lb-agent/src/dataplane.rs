@@ -11,7 +11,7 @@ use crate::iptables::command::{self, Flavour};
 use crate::iptables::{self, Printed};
 use crate::kernel;
 use crate::plan::Step;
-use crate::table::{Family, Listener, Service, Table};
+use crate::table::{Family, Listener, Rules, Service, Table};
 
 /// Why the kernel could not be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -19,9 +19,6 @@ pub enum Error {
     /// IPVS can't be reached.
     #[error("could not open IPVS")]
     Open(#[source] Box<ipvs::Error>),
-    /// Its timeouts can't be set.
-    #[error("could not set the timeouts of IPVS")]
-    Timeouts(#[source] Box<ipvs::Error>),
     /// Its tables can't be read.
     #[error("could not read the IPVS tables")]
     Read(#[source] Box<ipvs::Error>),
@@ -80,6 +77,8 @@ pub struct Observed {
     pub table: Table,
     /// Connections and counters of each server.
     pub servers: BTreeMap<(Listener, SocketAddr), DestinationEntry>,
+    /// Whether there are rules of ours, be they as wanted or not.
+    pub has_rules: bool,
 }
 
 impl Observed {
@@ -95,20 +94,21 @@ impl Observed {
 
 /// Our rules of one family, as the kernel has them.
 #[derive(Debug, Default)]
-struct Rules {
+struct Held {
     flavour: Option<Flavour>,
     /// What was read last.
     printed: Printed,
-    /// What was printed after our own last change, and the listeners that it marks. It spares us from taking
-    /// another version's way to print for a change of the rules.
-    ours: Option<(Printed, BTreeSet<Listener>)>,
+    /// What was printed after our own last change, and what that was. It spares us from taking another version's way
+    /// to print for a change of the rules.
+    ours: Option<(Printed, Rules)>,
 }
 
-impl Rules {
-    fn marked(&self, family: Family) -> Option<BTreeSet<Listener>> {
+impl Held {
+    /// The rules, if they are just what we left, or just what is wanted.
+    fn rules(&self, family: Family, wanted: Option<&Rules>) -> Option<Rules> {
         match &self.ours {
-            Some((printed, marked)) if *printed == self.printed => Some(marked.clone()),
-            _ => self.printed.marked(family),
+            Some((printed, rules)) if *printed == self.printed => Some(rules.clone()),
+            _ => wanted.filter(|rules| self.printed.is(family, rules)).cloned(),
         }
     }
 }
@@ -116,7 +116,7 @@ impl Rules {
 /// The kernel of this network namespace.
 pub struct Dataplane {
     ipvs: Option<ipvs::Client>,
-    rules: BTreeMap<Family, Rules>,
+    rules: BTreeMap<Family, Held>,
     has_read_rules: bool,
 }
 
@@ -124,10 +124,7 @@ impl Dataplane {
     /// For these families. Nothing is opened or read yet.
     #[must_use]
     pub fn new(families: &BTreeSet<Family>) -> Self {
-        let rules = families
-            .iter()
-            .map(|family| (*family, Rules::default()))
-            .collect();
+        let rules = families.iter().map(|family| (*family, Held::default())).collect();
         Self {
             ipvs: None,
             rules,
@@ -135,21 +132,22 @@ impl Dataplane {
         }
     }
 
-    /// Reads what the kernel holds of ours.
-    pub fn read(&mut self, depth: Depth) -> Result<Observed, Error> {
+    /// Reads what the kernel holds of ours. Rules can only be compared: with those we left, and with those `wanted`.
+    pub fn read(&mut self, depth: Depth, wanted: &BTreeMap<Family, Rules>) -> Result<Observed, Error> {
         let mut observed = Observed::default();
         let result = read_ipvs(self.client()?, &mut observed);
         self.keep_client_if_sound(result)
             .map_err(|error| Error::Read(Box::new(error)))?;
         if depth == Depth::All || !self.has_read_rules {
-            for (family, rules) in &mut self.rules {
-                read_rules(*family, rules)?;
+            for (family, held) in &mut self.rules {
+                read_rules(*family, held)?;
             }
             self.has_read_rules = true;
         }
-        for (family, rules) in &self.rules {
-            if let Some(marked) = rules.marked(*family) {
-                observed.table.marked.insert(*family, marked);
+        for (family, held) in &self.rules {
+            observed.has_rules |= !held.printed.is_empty();
+            if let Some(rules) = held.rules(*family, wanted.get(family)) {
+                observed.table.rules.insert(*family, rules);
             }
         }
         Ok(observed)
@@ -183,9 +181,7 @@ impl Dataplane {
 
     fn client(&mut self) -> Result<&mut ipvs::Client, Error> {
         if self.ipvs.is_none() {
-            let mut client = ipvs::Client::open().map_err(|error| Error::Open(Box::new(error)))?;
-            set_timeouts(&mut client).map_err(|error| Error::Timeouts(Box::new(error)))?;
-            self.ipvs = Some(client);
+            self.ipvs = Some(ipvs::Client::open().map_err(|error| Error::Open(Box::new(error)))?);
         }
         self.ipvs
             .as_mut()
@@ -239,16 +235,16 @@ impl Dataplane {
     fn apply_rules(&mut self, step: &Step) -> Result<(), Error> {
         debug!(%step, "step");
         match step {
-            Step::SetRules(family, marked) => {
-                let rules = self.rules.entry(*family).or_default();
-                match rules.flavour {
+            Step::SetRules(family, rules) => {
+                let held = self.rules.entry(*family).or_default();
+                match held.flavour {
                     Some(flavour) => {
-                        set_rules(*family, rules, flavour, marked).map_err(|source| Error::Rules {
+                        set_rules(*family, held, flavour, rules).map_err(|source| Error::Rules {
                             family: *family,
                             source,
                         })
                     }
-                    None => choose_flavour(*family, rules, marked),
+                    None => choose_flavour(*family, held, rules),
                 }
             }
             Step::RemoveRules(family) => remove_rules(*family),
@@ -257,27 +253,14 @@ impl Dataplane {
     }
 }
 
-/// Idle connections are remembered for the times that clients and servers count on.
-fn set_timeouts(client: &mut ipvs::Client) -> Result<(), ipvs::Error> {
-    let wanted = ipvs::Config {
-        tcp_seconds: 900,
-        tcp_fin_seconds: 120,
-        udp_seconds: 300,
-    };
-    if client.config()? == wanted {
-        Ok(())
-    } else {
-        client.set_config(wanted)
-    }
-}
-
 fn read_ipvs(client: &mut ipvs::Client, observed: &mut Observed) -> Result<(), ipvs::Error> {
+    observed.table.timeouts = Some(kernel::timeouts(client.config()?));
     for entry in client.services()? {
-        let Some((listener, scheduler)) = kernel::listener(&entry) else {
+        let Some((listener, scheduling)) = kernel::listener(&entry) else {
             continue;
         };
         let mut service = Service {
-            scheduler,
+            scheduling,
             servers: BTreeMap::new(),
         };
         for entry in client.destinations(&entry.service.id)? {
@@ -291,7 +274,7 @@ fn read_ipvs(client: &mut ipvs::Client, observed: &mut Observed) -> Result<(), i
 }
 
 /// Reads our rules, from the flavour that holds them. None does: the flavour is chosen with the first change.
-fn read_rules(family: Family, rules: &mut Rules) -> Result<(), Error> {
+fn read_rules(family: Family, rules: &mut Held) -> Result<(), Error> {
     if let Some(flavour) = rules.flavour {
         let saved = command::save(flavour, family).map_err(|source| Error::Rules { family, source })?;
         rules.printed = Printed::parse(&saved);
@@ -312,13 +295,13 @@ fn read_rules(family: Family, rules: &mut Rules) -> Result<(), Error> {
 }
 
 /// Takes the first flavour that accepts our rules; whatever else would be asked first could be answered wrong.
-fn choose_flavour(family: Family, rules: &mut Rules, marked: &BTreeSet<Listener>) -> Result<(), Error> {
+fn choose_flavour(family: Family, held: &mut Held, rules: &Rules) -> Result<(), Error> {
     let mut said = Vec::new();
     for flavour in Flavour::ALL {
-        match set_rules(family, rules, flavour, marked) {
+        match set_rules(family, held, flavour, rules) {
             Ok(()) => {
                 info!(%family, %flavour, "iptables chosen");
-                rules.flavour = Some(flavour);
+                held.flavour = Some(flavour);
                 return Ok(());
             }
             Err(error) => {
@@ -328,7 +311,7 @@ fn choose_flavour(family: Family, rules: &mut Rules, marked: &BTreeSet<Listener>
             }
         }
     }
-    rules.printed = Printed::default();
+    held.printed = Printed::default();
     let mut said = said.into_iter();
     Err(Error::NoIptables {
         family,
@@ -337,17 +320,12 @@ fn choose_flavour(family: Family, rules: &mut Rules, marked: &BTreeSet<Listener>
     })
 }
 
-fn set_rules(
-    family: Family,
-    rules: &mut Rules,
-    flavour: Flavour,
-    marked: &BTreeSet<Listener>,
-) -> Result<(), command::Error> {
+fn set_rules(family: Family, held: &mut Held, flavour: Flavour, rules: &Rules) -> Result<(), command::Error> {
     // Read right before, since what is doubled must be removed as it is.
     let before = Printed::parse(&command::save(flavour, family)?);
-    command::restore(flavour, family, &iptables::render(marked, &before))?;
-    rules.printed = Printed::parse(&command::save(flavour, family)?);
-    rules.ours = Some((rules.printed.clone(), marked.clone()));
+    command::restore(flavour, family, &iptables::render(family, rules, &before))?;
+    held.printed = Printed::parse(&command::save(flavour, family)?);
+    held.ours = Some((held.printed.clone(), rules.clone()));
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crd::Protocol;
 
-use crate::table::{Listener, Server, Service, Table, Weight};
+use crate::table::{Listener, Service, Table, Weight};
 
 /// UDP has no end of a connection: its flows stay on a server of weight 0 as long as packets come.
 const UDP_GRACE: Duration = Duration::from_secs(5);
@@ -63,12 +63,14 @@ impl Drain {
                 continue;
             };
             // A service that is gone from the spec stays until its connections end, without its mark.
-            let scheduler = &service.scheduler;
+            let scheduling = &service.scheduling;
             let kept = wanted.services.entry(listener).or_insert_with(|| Service {
-                scheduler: scheduler.clone(),
+                scheduling: scheduling.clone(),
                 servers: BTreeMap::new(),
             });
-            kept.servers.insert(address, Server::nat(Weight::DRAINING));
+            if let Some(server) = service.servers.get(&address) {
+                kept.servers.insert(address, server.draining());
+            }
         }
     }
 
@@ -81,7 +83,7 @@ impl Drain {
 
 fn limit(listener: Listener, timeout: Duration) -> Duration {
     match listener.protocol {
-        Protocol::TCP => timeout,
+        Protocol::TCP | Protocol::SCTP => timeout,
         Protocol::UDP => timeout.min(UDP_GRACE),
     }
 }
@@ -90,16 +92,12 @@ fn limit(listener: Listener, timeout: Duration) -> Duration {
 mod tests {
     use super::*;
     use crate::plan::{Step, plan};
-    use crate::table::{Family, Scheduler};
+    use crate::table::{Family, Rules, Scheduling, Server};
 
     const TIMEOUT: Duration = Duration::from_secs(30);
 
     fn listener(protocol: Protocol) -> Listener {
-        Listener {
-            family: Family::V4,
-            protocol,
-            port: 80,
-        }
+        Listener::marked(Family::V4, protocol, 80)
     }
 
     fn at(octet: u8) -> SocketAddr {
@@ -112,12 +110,13 @@ mod tests {
             .map(|(octet, weight)| (at(*octet), Server::nat(Weight(*weight))))
             .collect();
         let service = Service {
-            scheduler: Scheduler::plain("rr"),
+            scheduling: Scheduling::plain("rr"),
             servers,
         };
         Table {
             services: BTreeMap::from([(listener, service)]),
-            marked: BTreeMap::from([(Family::V4, BTreeSet::from([listener]))]),
+            rules: BTreeMap::from([(Family::V4, Rules::marking([listener]))]),
+            timeouts: None,
         }
     }
 
@@ -213,12 +212,12 @@ mod tests {
         let mut scene = Scene::new();
         scene.active.insert((tcp, at(1)), 1);
         let none = Table {
-            marked: BTreeMap::from([(Family::V4, BTreeSet::new())]),
+            rules: BTreeMap::from([(Family::V4, Rules::default())]),
             ..Table::default()
         };
         let now = scene.after(0, &table(tcp, &[(1, 1)]), &none);
         assert_eq!(now.services, table(tcp, &[(1, 0)]).services);
-        assert_eq!(now.marked, none.marked);
+        assert_eq!(now.rules, none.rules);
         scene.active.clear();
         assert_eq!(scene.after(1, &now, &none), none);
     }

@@ -1,13 +1,14 @@
-//! Reads the servers out of `EndpointSlices`. Pure, and wary: anybody who may write slices may write anything.
+//! Reads the servers out of `EndpointSlices`, or out of the object. Pure, and wary: anybody who may write slices may write anything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-use crd::Protocol;
 use crd::target::Target;
+use crd::{EndpointBackend, Protocol};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 
-use crate::table::Family;
+use crate::desired::Inputs;
+use crate::table::{Family, Weight};
 
 /// What a slice tells of one server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,8 +21,17 @@ pub enum State {
     Ready,
 }
 
-/// Servers and their states.
-pub type Servers = BTreeMap<SocketAddr, State>;
+/// A server that may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// What is told of it.
+    pub state: State,
+    /// Its weight.
+    pub weight: u32,
+}
+
+/// Servers that may be used.
+pub type Candidates = BTreeMap<SocketAddr, Candidate>;
 
 /// Whose addresses are taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,15 +42,38 @@ pub enum Trust {
     All,
 }
 
-/// The servers that a port leads to, from all slices, of both families.
+/// The servers that a port leads to.
 #[must_use]
-pub fn servers<'a>(
+pub fn candidates(inputs: &Inputs<'_>, target: &Target, protocol: Protocol) -> Candidates {
+    match (&inputs.spec.backends.endpoints, target) {
+        (Some(endpoints), Target::Number(port)) => given(endpoints, *port),
+        (Some(_), Target::Named(_)) => Candidates::new(),
+        (None, _) => {
+            let slices = inputs.slices.iter().map(AsRef::as_ref);
+            of_slices(slices, inputs.trust, target, protocol)
+        }
+    }
+}
+
+/// Those that the object itself names.
+fn given(endpoints: &[EndpointBackend], port: u16) -> Candidates {
+    let candidate = |endpoint: &EndpointBackend| {
+        let address: IpAddr = endpoint.address.parse().ok().filter(|it| is_routable(*it))?;
+        let weight = u32::try_from(endpoint.weight).ok()?;
+        let state = State::Ready;
+        Some((SocketAddr::new(address, port), Candidate { state, weight }))
+    };
+    endpoints.iter().filter_map(candidate).collect()
+}
+
+/// Those of all slices, of both families. They weigh the same.
+fn of_slices<'a>(
     slices: impl IntoIterator<Item = &'a EndpointSlice>,
     trust: &Trust,
     target: &Target,
     protocol: Protocol,
-) -> Servers {
-    let mut servers = Servers::new();
+) -> Candidates {
+    let mut candidates = Candidates::new();
     for slice in slices {
         let (Some(port), true) = (port(slice, target, protocol), is_trusted_slice(slice, trust)) else {
             continue;
@@ -54,20 +87,23 @@ pub fn servers<'a>(
                 continue;
             };
             let state = state(endpoint);
+            let weight = Weight::NORMAL.0;
             // While an endpoint moves between slices it is in two; the better word counts.
-            let known = servers.entry(SocketAddr::new(address, port)).or_insert(state);
-            *known = state.max(*known);
+            let known = candidates
+                .entry(SocketAddr::new(address, port))
+                .or_insert(Candidate { state, weight });
+            known.state = state.max(known.state);
         }
     }
-    servers
+    candidates
 }
 
 /// Those of a family that take new connections: the ready ones; if there is none, the terminating that still serve.
 #[must_use]
-pub fn taking(servers: &Servers, family: Family) -> Vec<SocketAddr> {
-    let of = |wanted: State| -> Vec<SocketAddr> {
-        let fits = |(at, state): &(&SocketAddr, &State)| **state == wanted && Family::of(at.ip()) == family;
-        servers.iter().filter(fits).map(|(at, _)| *at).collect()
+pub fn taking(candidates: &Candidates, family: Family) -> BTreeSet<SocketAddr> {
+    let of = |wanted: State| -> BTreeSet<SocketAddr> {
+        let fits = |(at, it): &(&SocketAddr, &Candidate)| it.state == wanted && Family::of(at.ip()) == family;
+        candidates.iter().filter(fits).map(|(at, _)| *at).collect()
     };
     let ready = of(State::Ready);
     if ready.is_empty() {
@@ -188,12 +224,12 @@ pub(crate) mod tests {
         addresses.iter().map(|address| endpoint(address, READY)).collect()
     }
 
-    fn read(slices: &[EndpointSlice]) -> Servers {
+    fn read(slices: &[EndpointSlice]) -> Candidates {
         let target = Target::Named(Some("http".into()));
-        servers(slices, &Trust::Pods("shop".into()), &target, Protocol::TCP)
+        of_slices(slices, &Trust::Pods("shop".into()), &target, Protocol::TCP)
     }
 
-    fn addresses(list: &[&str]) -> Vec<SocketAddr> {
+    fn addresses(list: &[&str]) -> BTreeSet<SocketAddr> {
         list.iter().map(|it| it.parse().expect("an address")).collect()
     }
 
@@ -269,8 +305,8 @@ pub(crate) mod tests {
         let mut foreign = slice("IPv4", 80, ready(&["10.0.0.3"]));
         foreign.metadata.namespace = Some("else".into());
         let slices = [slice("IPv4", 80, vec![node, other]), foreign];
-        assert_eq!(read(&slices), Servers::new());
-        let all = servers(&slices, &Trust::All, &Target::Number(80), Protocol::TCP);
+        assert_eq!(read(&slices), Candidates::new());
+        let all = of_slices(&slices, &Trust::All, &Target::Number(80), Protocol::TCP);
         assert_eq!(all.len(), 3);
     }
 
@@ -289,7 +325,7 @@ pub(crate) mod tests {
         let v6 = ["::1", "::", "fe80::1", "ff02::1", "::ffff:10.0.0.1", "10.0.0.1"];
         let fqdn = slice("FQDN", 80, ready(&["web.example.com"]));
         let slices = [slice("IPv4", 80, ready(&v4)), slice("IPv6", 80, ready(&v6)), fqdn];
-        assert_eq!(read(&slices), Servers::new());
+        assert_eq!(read(&slices), Candidates::new());
     }
 
     #[test]
@@ -311,10 +347,13 @@ pub(crate) mod tests {
     #[test]
     fn a_slice_without_the_port_has_no_servers_for_it() {
         for port in [0, -1, 65536] {
-            assert_eq!(read(&[slice("IPv4", port, ready(&["10.0.0.1"]))]), Servers::new());
+            assert_eq!(
+                read(&[slice("IPv4", port, ready(&["10.0.0.1"]))]),
+                Candidates::new()
+            );
         }
         let mut other = slice("IPv4", 80, ready(&["10.0.0.1"]));
         other.ports.as_mut().expect("given")[0].protocol = Some("UDP".into());
-        assert_eq!(read(&[other]), Servers::new());
+        assert_eq!(read(&[other]), Candidates::new());
     }
 }

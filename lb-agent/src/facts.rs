@@ -1,6 +1,5 @@
 //! What is known: the object, its Service and its slices. Pure; whoever watches them sends [`Fact`]s.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,9 +7,9 @@ use crd::{PortableLoadBalancer, PortableLoadBalancerSpec};
 use k8s_openapi::api::core::v1::ServicePort;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
+use crate::addresses::Addresses;
 use crate::desired::{Desired, Inputs, desired};
 use crate::endpoints::Trust;
-use crate::table::Family;
 
 /// Something that was learnt.
 #[derive(Clone, Debug)]
@@ -45,6 +44,9 @@ struct Balancer {
     generation: i64,
     trust: Trust,
 }
+
+/// What is known of a Service: its ports, if it is there, and its slices.
+type Learnt<'a> = (Option<&'a [ServicePort]>, &'a [Arc<EndpointSlice>]);
 
 /// All that is known.
 #[derive(Debug, Default)]
@@ -115,17 +117,18 @@ impl Facts {
 
     /// What is wanted; `None` until all of it is known, so that nothing is removed for want of knowledge.
     #[must_use]
-    pub fn wanted(&self, families: &BTreeSet<Family>) -> Option<Wanted> {
+    pub fn wanted(&self, addresses: &Addresses) -> Option<Wanted> {
         let balancer = self.balancer.as_ref()?;
-        let name = &balancer.spec.backends.service.as_ref()?.name;
-        let (_, ports) = self.service.as_ref().filter(|(known, _)| known == name)?;
-        let (_, slices) = self.slices.as_ref().filter(|(known, _)| known == name)?;
+        let (service_ports, slices) = match &balancer.spec.backends.service {
+            Some(service) => self.service(&service.name)?,
+            None => (None, &[][..]),
+        };
         let desired = desired(&Inputs {
             spec: &balancer.spec,
-            service_ports: ports.as_deref(),
+            service_ports,
             slices,
             trust: &balancer.trust,
-            families,
+            addresses,
         });
         let seconds = u64::try_from(balancer.spec.drain_timeout_seconds).unwrap_or_default();
         let drain_timeout = Duration::from_secs(seconds);
@@ -134,6 +137,13 @@ impl Facts {
             generation: balancer.generation,
             drain_timeout,
         })
+    }
+
+    /// The ports and slices of the Service of this name, as far as they are those that are known.
+    fn service(&self, name: &str) -> Option<Learnt<'_>> {
+        let (_, ports) = self.service.as_ref().filter(|(known, _)| known == name)?;
+        let (_, slices) = self.slices.as_ref().filter(|(known, _)| known == name)?;
+        Some((ports.as_deref(), slices))
     }
 }
 
@@ -164,7 +174,7 @@ mod tests {
 
         fn take(&mut self, fact: Fact) -> Option<Wanted> {
             self.0.take(fact, &Trust::Pods("shop".into()));
-            self.0.wanted(&BTreeSet::from([Family::V4]))
+            self.0.wanted(&Addresses::default())
         }
     }
 

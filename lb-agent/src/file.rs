@@ -165,10 +165,9 @@ fn as_<T: serde::de::DeserializeOwned>(value: Value, number: usize, kind: &'stat
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::addresses::Addresses;
     use crate::endpoints::Trust;
     use crate::facts::Facts;
-    use crate::table::Family;
-    use std::collections::BTreeSet;
 
     const FILE: &str = "
 apiVersion: portablelb.io/v1alpha1
@@ -199,7 +198,7 @@ endpoints: [{addresses: [10.0.0.3]}]
         for fact in parse(FILE).expect("valid") {
             facts.take(fact, &Trust::All);
         }
-        let wanted = facts.wanted(&BTreeSet::from([Family::V4])).expect("all is known");
+        let wanted = facts.wanted(&Addresses::default()).expect("all is known");
         assert_eq!(wanted.desired.table.server_count(), 1);
         assert_eq!(wanted.desired.unready.len(), 1);
     }

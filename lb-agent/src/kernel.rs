@@ -2,19 +2,23 @@
 
 use std::net::SocketAddr;
 
-use ipvs::{Command, Destination, DestinationEntry, ServiceEntry, ServiceFlags, ServiceId};
+use crd::Protocol;
+use ipvs::{
+    Command, Config, Destination, DestinationEntry, ServiceEntry, ServiceFlags, ServiceId, TunnelFlags,
+    TunnelKind,
+};
 
 use crate::plan::Step;
-use crate::table::{Family, Forwarding, Listener, Scheduler, Server, Weight};
-
-/// `IP_VS_SVC_F_PERSISTENT`, which we never set.
-const PERSISTENT: u32 = 0x1;
+use crate::table::{
+    Family, Forwarding, Listener, Persistence, Scheduler, Scheduling, Server, Timeouts, Tunnel, Weight,
+};
 
 /// The IPVS command of a step; `None` for a step that is about iptables.
 pub fn command(step: &Step) -> Result<Option<Command>, ipvs::InvalidScheduler> {
     Ok(Some(match step {
-        Step::AddService(listener, scheduler) => Command::AddService(service(*listener, scheduler)?),
-        Step::SetScheduler(listener, scheduler) => Command::SetService(service(*listener, scheduler)?),
+        Step::SetTimeouts(timeouts) => Command::SetConfig(config(*timeouts)),
+        Step::AddService(listener, how) => Command::AddService(service(*listener, how)?),
+        Step::SetService(listener, how) => Command::SetService(service(*listener, how)?),
         Step::AddServer(listener, at, server) => {
             Command::AddDestination(id(*listener), destination(*at, *server))
         }
@@ -30,86 +34,182 @@ pub fn command(step: &Step) -> Result<Option<Command>, ipvs::InvalidScheduler> {
 /// The service of a listener.
 #[must_use]
 pub fn id(listener: Listener) -> ServiceId {
-    let family = match listener.family {
-        Family::V4 => ipvs::Family::V4,
-        Family::V6 => ipvs::Family::V6,
-    };
-    ServiceId::Mark {
-        family,
-        mark: listener.mark().number(),
+    match listener.socket() {
+        Some(addr) => ServiceId::Address {
+            protocol: match listener.protocol {
+                Protocol::TCP => ipvs::Protocol::Tcp,
+                Protocol::UDP => ipvs::Protocol::Udp,
+                Protocol::SCTP => ipvs::Protocol::Sctp,
+            },
+            addr,
+        },
+        None => ServiceId::Mark {
+            family: match listener.family {
+                Family::V4 => ipvs::Family::V4,
+                Family::V6 => ipvs::Family::V6,
+            },
+            mark: listener.mark().number(),
+        },
     }
 }
 
-fn service(listener: Listener, scheduler: &Scheduler) -> Result<ipvs::Service, ipvs::InvalidScheduler> {
+fn service(listener: Listener, how: &Scheduling) -> Result<ipvs::Service, ipvs::InvalidScheduler> {
+    let mut flags = ServiceFlags::from_bits(how.scheduler.flags);
+    // A mark tells whose a service is; an address doesn't.
+    if listener.address.is_some() {
+        flags = flags | ServiceFlags::OWNED;
+    }
     Ok(ipvs::Service {
         id: id(listener),
-        scheduler: scheduler.name.parse()?,
-        flags: ServiceFlags::from_bits(scheduler.flags),
-        persistence: None,
+        scheduler: how.scheduler.name.parse()?,
+        flags,
+        persistence: how.persistence.map(|it| ipvs::Persistence {
+            timeout_seconds: it.seconds,
+            prefix_length: it.prefix,
+        }),
     })
 }
 
-fn destination(at: SocketAddr, server: Server) -> Destination {
-    Destination::masquerade(at, server.weight.0)
+fn config(timeouts: Timeouts) -> Config {
+    Config {
+        tcp_seconds: timeouts.tcp_seconds,
+        tcp_fin_seconds: timeouts.tcp_fin_seconds,
+        udp_seconds: timeouts.udp_seconds,
+    }
 }
 
-/// The listener and scheduler of a service in the kernel; `None` for one that is not ours.
+/// The timeouts in the kernel.
 #[must_use]
-pub fn listener(entry: &ServiceEntry) -> Option<(Listener, Scheduler)> {
-    let ServiceId::Mark { family, mark } = entry.service.id else {
-        return None;
+pub fn timeouts(config: Config) -> Timeouts {
+    Timeouts {
+        tcp_seconds: config.tcp_seconds,
+        tcp_fin_seconds: config.tcp_fin_seconds,
+        udp_seconds: config.udp_seconds,
+    }
+}
+
+fn destination(at: SocketAddr, server: Server) -> Destination {
+    let tunnel = |kind| ipvs::Forwarding::Tunnel {
+        kind,
+        flags: TunnelFlags::empty(),
     };
-    let listener = Listener::from_mark(mark.get())?;
-    let is_of_family = matches!(
-        (family, listener.family),
-        (ipvs::Family::V4, Family::V4) | (ipvs::Family::V6, Family::V6)
-    );
-    let persistent = if entry.service.persistence.is_some() {
-        PERSISTENT
-    } else {
-        0
+    let forwarding = match server.forwarding {
+        Forwarding::Nat | Forwarding::Foreign => ipvs::Forwarding::Masquerade,
+        Forwarding::Direct => ipvs::Forwarding::Direct,
+        Forwarding::Tunnel(Tunnel::Ipip) => tunnel(TunnelKind::Ipip),
+        Forwarding::Tunnel(Tunnel::Gue(port)) => tunnel(TunnelKind::Gue { port }),
+        Forwarding::Tunnel(Tunnel::Gre) => tunnel(TunnelKind::Gre),
     };
-    let scheduler = Scheduler {
-        name: entry.service.scheduler.as_str().to_owned(),
-        flags: entry.service.flags.bits() | persistent,
+    Destination {
+        forwarding,
+        upper_threshold: server.entries_limit,
+        ..Destination::masquerade(at, server.weight.0)
+    }
+}
+
+/// The listener of a service in the kernel, and how it schedules; `None` for one that is not ours.
+#[must_use]
+pub fn listener(entry: &ServiceEntry) -> Option<(Listener, Scheduling)> {
+    let listener = match entry.service.id {
+        ServiceId::Mark { family, mark } => {
+            let listener = Listener::from_mark(mark.get())?;
+            let found = match family {
+                ipvs::Family::V4 => Family::V4,
+                ipvs::Family::V6 => Family::V6,
+            };
+            (listener.family == found).then_some(listener)?
+        }
+        ServiceId::Address { .. } if !entry.service.flags.contains(ServiceFlags::OWNED) => return None,
+        ServiceId::Address { protocol, addr } => Listener {
+            family: Family::of(addr.ip()),
+            protocol: match protocol {
+                ipvs::Protocol::Tcp => Protocol::TCP,
+                ipvs::Protocol::Udp => Protocol::UDP,
+                ipvs::Protocol::Sctp => Protocol::SCTP,
+            },
+            port: addr.port(),
+            address: Some(addr.ip()),
+        },
     };
-    is_of_family.then_some((listener, scheduler))
+    let scheduling = Scheduling {
+        scheduler: Scheduler {
+            name: entry.service.scheduler.as_str().to_owned(),
+            flags: entry.service.flags.bits() & !ServiceFlags::OWNED.bits(),
+        },
+        persistence: entry.service.persistence.map(|it| Persistence {
+            seconds: it.timeout_seconds,
+            prefix: it.prefix_length,
+        }),
+    };
+    Some((listener, scheduling))
 }
 
 /// A server in the kernel. Whatever we would not have set makes it foreign, so that it is set anew.
 #[must_use]
 pub fn server(entry: &DestinationEntry) -> Server {
     let found = &entry.destination;
-    let is_ours = *found == Destination::masquerade(found.addr, found.weight);
-    Server {
+    let forwarding = match found.forwarding {
+        ipvs::Forwarding::Masquerade => Forwarding::Nat,
+        ipvs::Forwarding::Direct => Forwarding::Direct,
+        ipvs::Forwarding::Tunnel { kind, .. } => Forwarding::Tunnel(match kind {
+            TunnelKind::Ipip => Tunnel::Ipip,
+            TunnelKind::Gue { port } => Tunnel::Gue(port),
+            TunnelKind::Gre => Tunnel::Gre,
+        }),
+        ipvs::Forwarding::Local | ipvs::Forwarding::Bypass => Forwarding::Foreign,
+    };
+    let server = Server {
         weight: Weight(found.weight),
-        forwarding: if is_ours {
-            Forwarding::Nat
-        } else {
-            Forwarding::Foreign
-        },
+        forwarding,
+        entries_limit: found.upper_threshold,
+    };
+    if *found == destination(found.addr, server) {
+        server
+    } else {
+        Server {
+            forwarding: Forwarding::Foreign,
+            ..server
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::tests::listeners;
+    use crate::table::listeners;
     use ipvs::Counters;
     use proptest::prelude::*;
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(at in listeners(), flags in 0..8_u32, weight in 0..1000_u32) {
-            let scheduler = Scheduler { name: "mh".into(), flags: flags << 2 };
-            let step = Step::AddService(at, scheduler.clone());
+        fn what_is_written_is_read_back(at in listeners(), own: bool, flags in 0..8_u32, weight in 0..1000_u32) {
+            let scheduling = Scheduling {
+                scheduler: Scheduler { name: "mh".into(), flags: flags << 2 },
+                persistence: own.then_some(Persistence { seconds: 5, prefix: 24 }),
+            };
+            let address = match at.family {
+                Family::V4 => "10.0.0.1",
+                Family::V6 => "fd00::1",
+            };
+            let at = Listener { address: own.then(|| address.parse().expect("an address")), ..at };
+            let step = Step::AddService(at, scheduling.clone());
             let Some(Command::AddService(service)) = command(&step).expect("a valid name") else {
                 panic!("another command");
             };
             let entry = ServiceEntry { service, counters: Counters::default() };
-            prop_assert_eq!(listener(&entry), Some((at, scheduler)));
+            prop_assert_eq!(listener(&entry), Some((at, scheduling)));
 
-            let wanted = Server::nat(Weight(weight));
+            let ways = [
+                Forwarding::Nat,
+                Forwarding::Direct,
+                Forwarding::Tunnel(Tunnel::Ipip),
+                Forwarding::Tunnel(Tunnel::Gue(6080.try_into().expect("not 0"))),
+                Forwarding::Tunnel(Tunnel::Gre),
+            ];
+            let wanted = Server {
+                entries_limit: flags,
+                ..Server::new(Weight(weight), ways[weight as usize % ways.len()])
+            };
             let entry = DestinationEntry {
                 destination: destination("10.0.0.1:80".parse().expect("an address"), wanted),
                 active_connections: 0,

@@ -3,6 +3,7 @@
 //! Facts (the object, its Service, its slices) come into one loop, and only that loop touches the kernel:
 //! [`desired`] says what the kernel should hold, [`plan`] what to change, [`dataplane`] does it and reads back.
 
+pub mod addresses;
 pub mod agent;
 pub mod cli;
 pub mod converge;

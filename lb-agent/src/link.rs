@@ -1,12 +1,12 @@
 //! Asks the kernel about the pod's interface.
 
-use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use futures::TryStreamExt;
 use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 
-use crate::table::Family;
+use crate::addresses::Addresses;
 
 /// Why the kernel could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -41,27 +41,24 @@ pub async fn mtu() -> Result<Option<u32>, Error> {
     }))
 }
 
-/// The families of which this machine has addresses that others can reach; IPv4 if it has none at all.
-pub async fn families() -> Result<BTreeSet<Family>, Error> {
+/// This machine's addresses that others can reach.
+pub async fn addresses() -> Result<Addresses, Error> {
     let handle = open()?;
-    let mut addresses = handle.address().get().execute();
-    let mut families = BTreeSet::new();
-    while let Some(message) = addresses.try_next().await.map_err(Error::Ask)? {
+    let mut messages = handle.address().get().execute();
+    let mut found = Vec::new();
+    while let Some(message) = messages.try_next().await.map_err(Error::Ask)? {
         for attribute in &message.attributes {
             let AddressAttribute::Address(address) = attribute else {
                 continue;
             };
-            let is_own = address.is_loopback()
-                || matches!(address, std::net::IpAddr::V6(v6) if v6.is_unicast_link_local());
-            if !is_own {
-                families.insert(Family::of(*address));
+            let is_inner =
+                address.is_loopback() || matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+            if !is_inner {
+                found.push(*address);
             }
         }
     }
-    if families.is_empty() {
-        families.insert(Family::V4);
-    }
-    Ok(families)
+    Ok(found.into_iter().collect())
 }
 
 fn open() -> Result<rtnetlink::Handle, Error> {

@@ -301,11 +301,7 @@ mod tests {
 
     #[test]
     fn each_server_has_its_series() {
-        let listener = Listener {
-            family: crate::table::Family::V4,
-            protocol: Protocol::TCP,
-            port: 80,
-        };
+        let listener = Listener::marked(crate::table::Family::V4, Protocol::TCP, 80);
         let at: SocketAddr = "10.0.0.1:8080".parse().expect("an address");
         let entry = DestinationEntry {
             destination: Destination::masquerade(at, 1),

@@ -206,18 +206,14 @@ mod tests {
     use super::*;
     use crate::desired::Desired;
     use crate::prepare::missing_module;
-    use crate::table::{Family, Listener, Scheduler, Server, Service, Table};
+    use crate::table::{Family, Listener, Rules, Scheduling, Server, Service, Table};
     use crd::Protocol;
     use std::collections::BTreeMap;
     use std::net::SocketAddr;
     use std::time::Duration;
 
     fn http() -> Listener {
-        Listener {
-            family: Family::V4,
-            protocol: Protocol::TCP,
-            port: 80,
-        }
+        Listener::marked(Family::V4, Protocol::TCP, 80)
     }
 
     fn at(octet: u8) -> SocketAddr {
@@ -230,12 +226,13 @@ mod tests {
             .map(|(octet, weight)| (at(*octet), Server::nat(Weight(*weight))))
             .collect();
         let service = Service {
-            scheduler: Scheduler::plain("rr"),
+            scheduling: Scheduling::plain("rr"),
             servers,
         };
         Table {
             services: BTreeMap::from([(http(), service)]),
-            marked: BTreeMap::from([(Family::V4, BTreeSet::from([http()]))]),
+            rules: BTreeMap::from([(Family::V4, Rules::marking([http()]))]),
+            timeouts: None,
         }
     }
 

@@ -30,7 +30,7 @@ pub async fn run(arguments: ServeArgs) -> anyhow::Result<()> {
     let settings = settings(&arguments).await;
     if arguments.file.is_some() {
         // No init container did it before. What it finds it logs.
-        let _ = prepare::prepare(&settings.families);
+        let _ = prepare::prepare(&settings.addresses.families());
     }
     let (outlets, shared, refreshes, status) = outlets();
     let (facts, learnt) = mpsc::channel(64);
@@ -99,7 +99,7 @@ async fn settings(arguments: &ServeArgs) -> Settings {
             node: arguments.node.clone(),
             pod_ip: arguments.pod_ips.first().map(|address| address.trim().to_owned()),
         },
-        families: cli::families(&arguments.pod_ips).await,
+        addresses: cli::addresses(&arguments.pod_ips).await,
         trust,
         resync: Duration::from_secs(arguments.resync_seconds.max(1)),
         farewell,

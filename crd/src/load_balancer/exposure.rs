@@ -3,6 +3,7 @@
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 
 use crate::validate;
 
@@ -13,16 +14,24 @@ use crate::validate;
     validation = Rule::new("self.type == 'Service' || !has(self.service)")
         .message(validate::EXPOSURE_MEMBER)
         .reason(Reason::FieldValueForbidden)
-        .field_path(".service")
+        .field_path(".service"),
+    validation = Rule::new("(self.type == 'VirtualIP') == has(self.virtualIP)")
+        .message(validate::EXPOSURE_VIRTUAL_IP)
+        .reason(Reason::FieldValueRequired)
+        .field_path(".virtualIP")
 )]
 pub struct Exposure {
     /// Kind of the way in. Service: a Service in front of the agents, with an address that stays. PodIP: the agents' own
-    /// pod addresses, which change with the pods. Defaults to Service.
+    /// pod addresses, which change with the pods. VirtualIP: addresses of its own, which the network leads to the agents;
+    /// without Kubernetes the agent takes them, in a cluster no part of this version can. Defaults to Service.
     #[serde(rename = "type", default)]
     pub type_: ExposureType,
     /// The Service in front of the agents. May be present only if type is Service; absent is one of type ClusterIP.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<ServiceExposure>,
+    /// The balancer's own addresses. Present if and only if type is VirtualIP.
+    #[serde(rename = "virtualIP", skip_serializing_if = "Option::is_none")]
+    pub virtual_ip: Option<VirtualIP>,
 }
 
 impl Exposure {
@@ -31,8 +40,14 @@ impl Exposure {
     pub fn service_type(&self) -> Option<ServiceType> {
         match self.type_ {
             ExposureType::Service => Some(self.service.as_ref().map(|it| it.type_).unwrap_or_default()),
-            ExposureType::PodIP => None,
+            ExposureType::PodIP | ExposureType::VirtualIP => None,
         }
+    }
+
+    /// The balancer's own addresses; none where it has none, or where they were never validated.
+    pub fn virtual_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let given = self.virtual_ip.iter().flat_map(|it| &it.addresses);
+        given.filter_map(|address| address.parse().ok())
     }
 }
 
@@ -44,6 +59,21 @@ pub enum ExposureType {
     Service,
     /// The agents' pod addresses.
     PodIP,
+    /// Addresses of the balancer's own.
+    VirtualIP,
+}
+
+/// Addresses of the balancer's own.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct VirtualIP {
+    /// The addresses, 1 to 8. Not loopback, link-local, multicast or unspecified.
+    #[schemars(length(min = 1, max = 8), inner(length(max = 45)))]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = Rule::new("self.all(a, isIP(a) && ip(a).isGlobalUnicast())").message(validate::HOST_ADDRESS)
+    )]
+    pub addresses: Vec<String>,
 }
 
 /// The Service in front of the agents.

@@ -7,13 +7,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::validate;
 
-/// One port that the balancer listens on.
+/// One port that the balancer listens on, or a range of ports.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("self.protocol != 'TCP' || self.port != 9913")
+    validation = Rule::new(
+        "self.protocol != 'TCP' || self.port > 9913 || (has(self.endPort) ? self.endPort : self.port) < 9913"
+    )
         .message(validate::ADMIN_PORT_TAKEN)
-        .field_path(".port")
+        .field_path(".port"),
+    validation = Rule::new("!has(self.endPort) || self.endPort > self.port")
+        .message(validate::END_PORT)
+        .field_path(".endPort"),
+    validation = Rule::new("!has(self.endPort) || !has(self.targetPort)")
+        .message(validate::RANGE_TARGET)
+        .reason(Reason::FieldValueForbidden)
+        .field_path(".targetPort")
 )]
 pub struct Port {
     /// Name of the port, unique in the object: at most 63 lowercase letters, digits and '-'.
@@ -25,11 +34,17 @@ pub struct Port {
     /// Number that clients connect to, 1 to 65535. Port 9913 of TCP is the agents' own.
     #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
-    /// Transport protocol, TCP or UDP. Defaults to TCP.
+    /// Last number of a range that begins with port, up to 65535. Servers are reached at the number that the client asked
+    /// for. Absent is no range.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub end_port: Option<i32>,
+    /// Transport protocol: TCP, UDP or SCTP. Defaults to TCP.
     #[serde(default)]
     pub protocol: Protocol,
     /// The servers' port: a number from 1 to 65535, or the name of a port of the Service. If absent, it is the target
-    /// of the Service's port with the same number and protocol; if the Service has none, the same number.
+    /// of the Service's port with the same number and protocol; if the Service has none, the same number. A range keeps
+    /// its numbers, and so do DR and TUN and persistence of scope All: there it must be absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "number_or_name")]
     pub target_port: Option<IntOrString>,
@@ -40,6 +55,15 @@ impl Port {
     #[must_use]
     pub fn number(&self) -> Option<u16> {
         u16::try_from(self.port).ok().filter(|number| *number > 0)
+    }
+
+    /// The last number to listen on; the first again where it is no range.
+    #[must_use]
+    pub fn last_number(&self) -> Option<u16> {
+        let Some(end) = self.end_port else {
+            return self.number();
+        };
+        u16::try_from(end).ok().filter(|end| Some(*end) > self.number())
     }
 }
 
@@ -53,6 +77,8 @@ pub enum Protocol {
     TCP,
     /// UDP.
     UDP,
+    /// SCTP, without multi-homing.
+    SCTP,
 }
 
 impl Protocol {
@@ -62,6 +88,7 @@ impl Protocol {
         match self {
             Self::TCP => "TCP",
             Self::UDP => "UDP",
+            Self::SCTP => "SCTP",
         }
     }
 }

@@ -142,6 +142,8 @@ flags! {
         SCHEDULER_2 = 0x10,
         /// The scheduler's third flag.
         SCHEDULER_3 = 0x20,
+        /// Nothing to the kernel, which keeps the bit and tells it: whoever sets it knows its own services by it.
+        OWNED = 0x4000_0000,
     }
 }
 

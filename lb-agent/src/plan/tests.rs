@@ -1,0 +1,252 @@
+//! A plan is applied to a model of the kernel, which refuses what the kernel refuses.
+
+use super::*;
+use crate::table::{Forwarding, Persistence, Scheduler, Tunnel, Weight};
+use crd::Protocol;
+use proptest::collection::{btree_map, btree_set};
+use proptest::option;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+/// Does to a table what the kernel would do, and refuses what the kernel would refuse.
+fn apply(table: &mut Table, step: &Step) {
+    let is_fine = match step {
+        Step::SetTimeouts(timeouts) => table.timeouts.replace(*timeouts) != Some(*timeouts),
+        Step::AddService(at, scheduling) => {
+            let new = Service {
+                scheduling: scheduling.clone(),
+                servers: BTreeMap::new(),
+            };
+            table.services.insert(*at, new).is_none()
+        }
+        Step::SetRules(family, rules) => table.rules.insert(*family, rules.clone()) != Some(rules.clone()),
+        Step::RemoveRules(family) => table.rules.remove(family).is_some(),
+        Step::RemoveService(at) => table
+            .services
+            .remove(at)
+            .is_some_and(|old| old.servers.is_empty()),
+        Step::AddServer(at, ..)
+        | Step::SetServer(at, ..)
+        | Step::SetService(at, ..)
+        | Step::RemoveServer(at, ..) => table
+            .services
+            .get_mut(at)
+            .is_some_and(|service| apply_inside(service, step)),
+    };
+    assert!(is_fine, "refused: {step}");
+}
+
+fn apply_inside(service: &mut Service, step: &Step) -> bool {
+    match step {
+        Step::AddServer(_, at, server) => service.servers.insert(*at, *server).is_none(),
+        Step::SetServer(_, at, server) => service.servers.insert(*at, *server).is_some(),
+        Step::RemoveServer(_, at) => service.servers.remove(at).is_some(),
+        Step::SetService(_, scheduling) => {
+            service.scheduling = scheduling.clone();
+            true
+        }
+        _ => false,
+    }
+}
+
+fn listeners() -> impl Strategy<Value = Listener> {
+    let family = prop_oneof![Just(Family::V4), Just(Family::V6)];
+    let protocol = prop_oneof![Just(Protocol::TCP), Just(Protocol::UDP), Just(Protocol::SCTP)];
+    let at_address = prop_oneof![4 => Just(false), 1 => Just(true)];
+    (family, protocol, 1..4_u16, at_address).prop_map(|(family, protocol, port, at_address)| Listener {
+        address: at_address.then(|| match family {
+            Family::V4 => [10, 1, 0, 1].into(),
+            Family::V6 => [0xfd00, 0, 0, 0, 0, 0, 0, 1].into(),
+        }),
+        ..Listener::marked(family, protocol, port)
+    })
+}
+
+fn servers() -> impl Strategy<Value = Server> {
+    let forwarding = prop_oneof![
+        4 => Just(Forwarding::Nat),
+        1 => Just(Forwarding::Tunnel(Tunnel::Ipip)),
+        1 => Just(Forwarding::Foreign)
+    ];
+    (0..3_u32, forwarding, 0..2_u32).prop_map(|(weight, forwarding, entries_limit)| Server {
+        weight: Weight(weight),
+        forwarding,
+        entries_limit,
+    })
+}
+
+fn services() -> impl Strategy<Value = Service> {
+    let scheduler = prop_oneof![Just("rr"), Just("wlc"), Just("mh")].prop_map(|name| Scheduler {
+        name: name.to_owned(),
+        flags: if name == "mh" { Scheduler::FALLBACK } else { 0 },
+    });
+    let persistence =
+        option::of((1..3_u32, 31..33_u8).prop_map(|(seconds, prefix)| Persistence { seconds, prefix }));
+    let scheduling = (scheduler, persistence).prop_map(|(scheduler, persistence)| Scheduling {
+        scheduler,
+        persistence,
+    });
+    let address = (1..6_u8).prop_map(|octet| SocketAddr::from(([10, 0, 0, octet], 80)));
+    (scheduling, btree_map(address, servers(), 0..5))
+        .prop_map(|(scheduling, servers)| Service { scheduling, servers })
+}
+
+/// A table whose rules mark only services that it has.
+fn tables() -> impl Strategy<Value = Table> {
+    let families = btree_set(prop_oneof![Just(Family::V4), Just(Family::V6)], 0..=2);
+    let timeouts = (1..3_u32).prop_map(|udp_seconds| Timeouts {
+        tcp_seconds: 900,
+        tcp_fin_seconds: 120,
+        udp_seconds,
+    });
+    (
+        btree_map(listeners(), services(), 0..6),
+        families,
+        any::<u32>(),
+        timeouts,
+    )
+        .prop_map(|(services, families, pick, timeouts)| {
+            let picked = |(n, _): &(usize, Listener)| pick >> n & 1 == 1;
+            let rules = |family| {
+                let of_family = services.keys().copied().filter(|at| at.family == family);
+                Rules::marking(of_family.enumerate().filter(picked).map(|(_, at)| at))
+            };
+            let rules = families
+                .into_iter()
+                .map(|family| (family, rules(family)))
+                .collect();
+            Table {
+                services,
+                rules,
+                timeouts: Some(timeouts),
+            }
+        })
+}
+
+fn rank(step: &Step) -> u8 {
+    match step {
+        Step::SetTimeouts(..) | Step::AddService(..) => 0,
+        Step::AddServer(..) => 1,
+        Step::SetServer(..) | Step::SetService(..) => 2,
+        Step::SetRules(..) | Step::RemoveRules(..) => 3,
+        Step::RemoveServer(..) => 4,
+        Step::RemoveService(..) => 5,
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_plan_leads_to_the_wanted_table(a in tables(), b in tables()) {
+        let mut table = a.clone();
+        for step in plan(&a, &b) {
+            apply(&mut table, &step);
+        }
+        prop_assert_eq!(&table, &b);
+        prop_assert_eq!(plan(&table, &b), vec![]);
+    }
+
+    #[test]
+    fn it_makes_before_it_breaks(a in tables(), b in tables()) {
+        let ranks: Vec<u8> = plan(&a, &b).iter().map(rank).collect();
+        prop_assert!(ranks.is_sorted());
+    }
+
+    #[test]
+    fn a_stopped_plan_goes_on_from_what_is_there(a in tables(), b in tables(), stop in 0..20_usize) {
+        let mut table = a.clone();
+        for step in plan(&a, &b).iter().take(stop) {
+            apply(&mut table, step);
+        }
+        for step in plan(&table.clone(), &b) {
+            apply(&mut table, &step);
+        }
+        prop_assert_eq!(table, b);
+    }
+
+    #[test]
+    fn a_marked_listener_always_has_its_service(a in tables(), b in tables()) {
+        let mut table = a.clone();
+        for step in plan(&a, &b) {
+            apply(&mut table, &step);
+            for mark in table.rules.values().flat_map(Rules::given) {
+                let known = table.services.keys().any(|listener| listener.mark() == mark);
+                prop_assert!(known, "{} after {}", mark, step);
+            }
+        }
+    }
+
+    #[test]
+    fn a_service_never_runs_out_of_servers_on_the_way(a in tables(), b in tables()) {
+        let taking = |table: &Table, at: &Listener| {
+            table.services.get(at).is_some_and(|service| {
+                service.servers.values().any(|server| server.weight != Weight::DRAINING)
+            })
+        };
+        let mut table = a.clone();
+        for step in plan(&a, &b) {
+            apply(&mut table, &step);
+            for at in a.services.keys().filter(|at| taking(&a, at) && taking(&b, at)) {
+                prop_assert!(taking(&table, at), "{} after {}", at, step);
+            }
+        }
+    }
+}
+
+fn mh(servers: u8) -> Service {
+    let at = |octet| {
+        (
+            SocketAddr::from(([10, 0, 0, octet], 80)),
+            Server::nat(Weight::NORMAL),
+        )
+    };
+    Service {
+        scheduling: Scheduling {
+            scheduler: Scheduler {
+                name: "mh".into(),
+                flags: Scheduler::FALLBACK,
+            },
+            persistence: None,
+        },
+        servers: (1..=servers).map(at).collect(),
+    }
+}
+
+fn http() -> Listener {
+    Listener::marked(Family::V4, Protocol::TCP, 80)
+}
+
+#[test]
+fn mh_is_filled_under_rr_and_then_switched() {
+    let wanted = Table {
+        services: [(http(), mh(2))].into(),
+        ..Table::default()
+    };
+    let lines: Vec<String> = plan(&Table::default(), &wanted)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "add service 80/TCP IPv4 mark 0x40000050 scheduler rr",
+            "add server 10.0.0.1:80 to 80/TCP IPv4 weight 1",
+            "add server 10.0.0.2:80 to 80/TCP IPv4 weight 1",
+            "set scheduler of 80/TCP IPv4 to mh+fallback",
+        ]
+    );
+}
+
+#[test]
+fn a_living_mh_service_is_never_put_under_rr() {
+    let table = |servers| Table {
+        services: [(http(), mh(servers))].into(),
+        ..Table::default()
+    };
+    assert_eq!(
+        plan(&table(1), &table(2))
+            .iter()
+            .map(Step::kind)
+            .collect::<Vec<_>>(),
+        ["add_server"]
+    );
+}
