@@ -1,13 +1,12 @@
 //! What stands in a file that the agent follows: all the way to what the kernel would be told.
 #![no_main]
 
-use std::collections::BTreeSet;
-
+use lb_agent::addresses::Addresses;
 use lb_agent::endpoints::Trust;
 use lb_agent::facts::Facts;
 use lb_agent::iptables::{Printed, render};
 use lb_agent::plan::plan;
-use lb_agent::table::{Family, Table};
+use lb_agent::table::Table;
 use lb_agent::{file, kernel};
 
 libfuzzer_sys::fuzz_target!(|text: &str| {
@@ -16,18 +15,19 @@ libfuzzer_sys::fuzz_target!(|text: &str| {
     for fact in learnt {
         facts.take(fact, &Trust::All);
     }
-    let families = BTreeSet::from([Family::V4, Family::V6]);
-    let Some(wanted) = facts.wanted(&families) else {
+    let own = [[10, 1, 0, 1].into(), [0xfd00, 0, 0, 0, 0, 0, 0, 1].into()];
+    let Some(wanted) = facts.wanted(&Addresses::from_iter(own)) else {
         panic!("a valid file says all that is needed");
     };
     let table = wanted.desired.table;
     for step in plan(&Table::default(), &table) {
-        kernel::command(&step).expect("the kernel can be told of it");
+        if let Some(command) = kernel::command(&step).expect("the kernel can be told of it") {
+            drop(command.ipvsadm());
+        }
         drop(step.to_string());
     }
-    for (family, marked) in &table.marked {
-        let printed = Printed::parse(&render(marked, &Printed::default()));
-        assert_eq!(printed.marked(*family).as_ref(), Some(marked));
+    for (family, rules) in &table.rules {
+        assert!(Printed::parse(&render(*family, rules, &Printed::default())).is(*family, rules));
     }
     assert!(plan(&table, &table).is_empty());
 });

@@ -171,9 +171,15 @@ mod tests {
         for (service, text) in [
             (service(web, "wlc"), "-A -f 80 -s wlc"),
             (service(address, "rr"), "-A --sctp-service [fd00::1]:80 -s rr"),
-            (sticky(web, 24), "-A -f 80 -s mh -p 300 -M 255.255.255.0 -b mh-fallback,mh-port"),
+            (
+                sticky(web, 24),
+                "-A -f 80 -s mh -p 300 -M 255.255.255.0 -b mh-fallback,mh-port",
+            ),
             (sticky(web, 32), "-A -f 80 -s mh -p 300 -b mh-fallback,mh-port"),
-            (sticky(mark(Family::V6, 81), 64), "-A -f 81 -6 -s mh -p 300 -M 64 -b mh-fallback,mh-port"),
+            (
+                sticky(mark(Family::V6, 81), 64),
+                "-A -f 81 -6 -s mh -p 300 -M 64 -b mh-fallback,mh-port",
+            ),
         ] {
             assert_eq!(Command::AddService(service).ipvsadm(), text);
         }
@@ -195,12 +201,18 @@ mod tests {
         for (server, text) in [
             (server("10.0.0.1:8080"), "-r 10.0.0.1:8080 -m -w 5"),
             (full, "-r [fd00::2]:0 -m -w 5 -x 100"),
-            (tunnel(TunnelKind::Ipip, TunnelFlags::empty()), "-r 10.0.0.3:80 -i -w 5 --tun-type ipip"),
+            (
+                tunnel(TunnelKind::Ipip, TunnelFlags::empty()),
+                "-r 10.0.0.3:80 -i -w 5 --tun-type ipip",
+            ),
             (
                 tunnel(gue, TunnelFlags::empty()),
                 "-r 10.0.0.3:80 -i -w 5 --tun-type gue --tun-port 6080 --tun-nocsum",
             ),
-            (tunnel(TunnelKind::Gre, TunnelFlags::CHECKSUM), "-r 10.0.0.3:80 -i -w 5 --tun-type gre --tun-csum"),
+            (
+                tunnel(TunnelKind::Gre, TunnelFlags::CHECKSUM),
+                "-r 10.0.0.3:80 -i -w 5 --tun-type gre --tun-csum",
+            ),
         ] {
             let command = Command::AddDestination(mark(Family::V4, 80), server);
             assert_eq!(command.ipvsadm(), format!("-a -f 80 {text}"));

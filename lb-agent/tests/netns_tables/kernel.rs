@@ -1,6 +1,5 @@
 //! The kernel of a fresh network namespace, written by our data plane and read by others.
 
-use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -14,12 +13,12 @@ pub(crate) struct Kernel {
     pub(crate) dataplane: Dataplane,
 }
 
-/// Does something in a network namespace of its own.
-pub(crate) fn in_namespace(work: impl FnOnce(Kernel) + Send + 'static) {
+/// Does something in a network namespace of its own, with rules of these families.
+pub(crate) fn in_namespace(families: &[Family], work: impl FnOnce(Kernel) + Send + 'static) {
+    let dataplane = Dataplane::new(&families.iter().copied().collect());
     let inside = move || {
         unshare(CloneFlags::CLONE_NEWNET).expect("root may");
         run("ip", &["link", "set", "lo", "up"]);
-        let dataplane = Dataplane::new(&BTreeSet::from([Family::V4, Family::V6]));
         work(Kernel { dataplane });
     };
     // The test's own thread keeps its namespace.
