@@ -48,6 +48,20 @@ impl Step {
             Self::RemoveService(..) => "remove_service",
         }
     }
+
+    /// Whose service it is about, if it is about one.
+    #[must_use]
+    pub fn listener(&self) -> Option<Listener> {
+        match self {
+            Self::AddService(at, ..)
+            | Self::AddServer(at, ..)
+            | Self::SetServer(at, ..)
+            | Self::SetService(at, ..)
+            | Self::RemoveServer(at, ..)
+            | Self::RemoveService(at) => Some(*at),
+            Self::SetTimeouts(..) | Self::SetRules(..) | Self::RemoveRules(..) => None,
+        }
+    }
 }
 
 impl fmt::Display for Step {

@@ -95,7 +95,7 @@ pub fn agent_status(situation: &Situation<'_>) -> AgentStatus {
         pod_ip: situation.identity.pod_ip.clone(),
         role: situation.role,
         observed_generation: situation.programmed,
-        table_hash: programmed.map(|observed| observed.table.serving().hash()),
+        table_hash: programmed.map(|observed| observed.hash().to_owned()),
         mtu: situation.mtu.and_then(|mtu| i32::try_from(mtu).ok()),
         servers: situation.wanted.map(|wanted| count(wanted, situation.observed)),
         exceptions: situation

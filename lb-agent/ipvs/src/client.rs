@@ -75,6 +75,22 @@ impl Client {
         Ok(services)
     }
 
+    /// One service, if there is such a one.
+    pub fn service(&mut self, id: &ServiceId) -> Result<Option<ServiceEntry>, Error> {
+        let mut service = None;
+        let put_id = |buffer: &mut Vec<u8>| encode::put_id(buffer, id);
+        let asked = self.ask(&SERVICE, put_id, |attributes| {
+            service = Some(decode::service(attributes)?);
+            Ok(())
+        });
+        match asked {
+            Err(Error::Unanswered {
+                source: Errno::ESRCH, ..
+            }) => Ok(None),
+            asked => asked.map(|()| service),
+        }
+    }
+
     /// The servers of a service. None also if the service doesn't exist: the kernel makes no difference.
     pub fn destinations(&mut self, service: &ServiceId) -> Result<Vec<DestinationEntry>, Error> {
         let mut destinations = Vec::new();
@@ -233,6 +249,12 @@ const SERVICES: Question = Question {
     command: command::GET_SERVICE,
     answer: command::NEW_SERVICE,
     flags: NLM_F_DUMP,
+};
+const SERVICE: Question = Question {
+    about: "how a service is",
+    command: command::GET_SERVICE,
+    answer: command::NEW_SERVICE,
+    flags: NLM_F_ACK,
 };
 const DESTINATIONS: Question = Question {
     about: "which servers a service has",
