@@ -83,6 +83,11 @@ use crate::validate;
         .message(validate::TARGET_NAMES)
         .field_path(".spec.ports"),
     validation = Rule::new(
+        "self.spec.scheduler.name != 'ovf' || self.spec.backends.type == 'Endpoints'"
+    )
+        .message(validate::OVF_WEIGHTS)
+        .field_path(".spec.scheduler.name"),
+    validation = Rule::new(
         "self.spec.exposure.type != 'Service' \
          || self.spec.ports.map(p, has(p.endPort) ? p.endPort - p.port + 1 : 1).sum() <= 100"
     )
@@ -181,7 +186,7 @@ pub struct PortableLoadBalancerSpec {
     #[serde(default)]
     pub limits: Limits,
 
-    /// How long connections without packets are remembered.
+    /// How long connections without packets are remembered. Defaults to 900, 120 and 300 seconds.
     #[serde(default)]
     pub timeouts: Timeouts,
 

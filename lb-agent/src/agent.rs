@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crd::{AgentRole, AgentStatus};
+use k8s_openapi::jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -12,13 +13,14 @@ use tracing::{error, info, warn};
 use crate::addresses::Addresses;
 use crate::converge::{Converged, Converger};
 use crate::dataplane::{Dataplane, Depth, Error, Observed};
+use crate::drain::history::History;
 use crate::endpoints::Trust;
 use crate::facts::{Fact, Facts, Wanted};
 use crate::finding::{Finding, Severity};
 use crate::http::{Readiness, Refresh};
 use crate::metrics::Metrics;
 use crate::report::{Identity, Situation, Trouble, agent_status};
-use crate::sysctl::Sysctls;
+use crate::sysctl::{Needs, Sysctls};
 use crate::{link, prepare};
 
 /// Changes that come together are done together.
@@ -29,7 +31,7 @@ const DRAIN_POLL: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(15);
 /// The least time between two wake-ups is far below what the liveness probe allows.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-/// So long clients may still be sent here after readiness is withdrawn.
+/// So long clients may still be sent here after the pod was told to go.
 const LINGER: Duration = Duration::from_secs(5);
 
 /// What the agent is told at start.
@@ -84,6 +86,7 @@ pub struct Agent {
     mtu: Option<u32>,
     failures: u32,
     is_draining: bool,
+    drains: History,
     leaving: Option<Instant>,
 }
 
@@ -114,6 +117,7 @@ impl Agent {
             mtu: None,
             failures: 0,
             is_draining: false,
+            drains: History::default(),
             leaving: None,
         }
     }
@@ -206,8 +210,7 @@ impl Agent {
     /// Looks at what is around the table: sysctls, the interface.
     async fn look_around(&mut self) {
         self.findings = prepare::read(prepare::FINDINGS.as_ref());
-        self.findings
-            .extend(Sysctls::default().set(&self.settings.addresses.families()));
+        self.findings.extend(Sysctls::default().set(&self.needs()));
         self.findings.sort();
         match link::mtu().await {
             Ok(mtu) => self.mtu = mtu,
@@ -224,6 +227,7 @@ impl Agent {
                 steps: 0,
                 drift: 0,
                 is_draining: false,
+                ended: Vec::new(),
             }));
             return;
         };
@@ -243,6 +247,15 @@ impl Agent {
             if let Some(changed) = self.facts.take_changed() {
                 self.outlets.metrics.programmed_in(changed.elapsed());
             }
+        }
+    }
+
+    fn needs(&self) -> Needs {
+        let needs = Needs::of(self.settings.addresses.families());
+        let timeouts = self.wanted().and_then(|wanted| wanted.desired.table.timeouts);
+        Needs {
+            udp_seconds: timeouts.map_or(needs.udp_seconds, |timeouts| timeouts.udp_seconds),
+            ..needs
         }
     }
 
@@ -277,6 +290,8 @@ impl Agent {
                 self.failures = 0;
                 self.trouble = None;
                 self.is_draining = converged.is_draining;
+                self.drains.note(&converged.ended, Timestamp::now());
+                self.outlets.metrics.drained(&converged.ended);
                 self.outlets.metrics.steps.inc_by(converged.steps as u64);
                 self.outlets.metrics.drift.inc_by(converged.drift as u64);
                 // A table found at start was good when it was made.
@@ -333,6 +348,7 @@ impl Agent {
             findings: &self.findings,
             trouble: self.trouble.as_ref(),
             role: readiness.is_ok().then_some(AgentRole::Active),
+            drains: self.drains.newest(),
         });
         self.outlets.status.send_if_modified(|old| {
             let is_new = *old != status;
@@ -349,9 +365,9 @@ impl Agent {
         });
     }
 
+    /// It stays so while it leaves: Kubernetes knows itself whether the pod goes, or only the container is replaced.
     fn readiness(&self) -> Readiness {
         match (&self.trouble, self.blocking()) {
-            _ if self.leaving.is_some() => Err("leaving".to_owned()),
             (Some(trouble), _) if !self.has_table => Err(format!("{}: {}", trouble.reason, trouble.message)),
             (_, Some(finding)) => Err(format!("{}: {finding}", finding.reason())),
             _ if !self.has_table => Err("no table yet".to_owned()),

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tracing::{debug, info};
 
 use crate::dataplane::{Dataplane, Depth, Error, Observed};
-use crate::drain::{Current, Drain};
+use crate::drain::{Current, Drain, Ended};
 use crate::drift::{Drift, Look};
 use crate::plan::{Step, plan};
 use crate::table::{Listener, Table, Weight};
@@ -38,6 +38,8 @@ pub struct Converged {
     pub drift: usize,
     /// Whether servers still drain.
     pub is_draining: bool,
+    /// The drains that ended.
+    pub ended: Vec<Ended>,
 }
 
 impl Converger {
@@ -62,7 +64,7 @@ impl Converger {
             table: &observed.table,
             active: &active,
         };
-        self.drain.extend(&mut table, current, timeout);
+        let ended = self.drain.extend(&mut table, current, timeout);
         let steps = plan(&observed.table, &table);
         if !steps.is_empty() {
             log(&steps);
@@ -78,6 +80,7 @@ impl Converger {
             steps: steps.len(),
             drift,
             is_draining: self.drain.is_busy(),
+            ended,
         })
     }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::OnceLock;
 
+use crd::Protocol;
 use ipvs::{Batch, DestinationEntry};
 use tracing::{debug, info, warn};
 
@@ -93,13 +94,16 @@ impl Observed {
         self.hash.get_or_init(|| self.table.serving().hash())
     }
 
-    /// Numbers of active connections, of servers that take no more.
+    /// Numbers of connections in use. To the kernel no UDP flow is ever active.
     #[must_use]
     pub fn active(&self) -> ActiveConnections {
+        let in_use = |listener: &Listener, entry: &DestinationEntry| match listener.protocol {
+            Protocol::UDP => entry.inactive_connections,
+            Protocol::TCP | Protocol::SCTP => entry.active_connections,
+        };
         self.servers
             .iter()
-            .filter(|(_, entry)| entry.destination.weight == 0)
-            .map(|(key, entry)| (*key, entry.active_connections))
+            .map(|(key, entry)| (*key, in_use(&key.0, entry)))
             .collect()
     }
 }

@@ -5,7 +5,7 @@ use std::error::Error as _;
 use std::fmt::Write as _;
 
 use crd::condition::reason;
-use crd::{AgentRole, AgentStatus, ServerCounts, ServerException, ServerState};
+use crd::{AgentRole, AgentStatus, DrainedServer, ServerCounts, ServerException, ServerState};
 
 use crate::dataplane::{Error, Observed};
 use crate::endpoints::State;
@@ -82,6 +82,8 @@ pub struct Situation<'a> {
     pub trouble: Option<&'a Trouble>,
     /// Whether it attracts traffic.
     pub role: Option<AgentRole>,
+    /// The servers that drained last.
+    pub drains: &'a [DrainedServer],
 }
 
 /// The agent's entry in the object's status.
@@ -102,6 +104,7 @@ pub fn agent_status(situation: &Situation<'_>) -> AgentStatus {
             .wanted
             .map(|wanted| exceptions(wanted, situation.observed))
             .unwrap_or_default(),
+        drains: situation.drains.to_vec(),
         reason: reason.map(str::to_owned),
         message,
     }

@@ -35,8 +35,8 @@ fn table(services: u16, servers: u16) -> Table {
 /// Converges, prints what that cost, and tells the steps and the time.
 fn converge(converger: &mut Converger, what: &str, wanted: &Table, depth: Depth) -> (usize, Duration) {
     let start = Instant::now();
-    let converged = converger.converge(wanted, DRAIN, depth);
-    let (steps, took) = (converged.expect("the kernel takes it").steps, start.elapsed());
+    let done = converger.converge(wanted, DRAIN, depth);
+    let (steps, took) = (done.expect("the kernel takes it").steps, start.elapsed());
     let milliseconds = took.as_secs_f64() * 1e3;
     println!(
         "{what}: {steps} steps in {milliseconds:.1} ms; {} MiB resident",
