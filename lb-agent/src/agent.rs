@@ -137,7 +137,7 @@ impl Agent {
             let depth = if resync <= Instant::now() {
                 Depth::All
             } else {
-                Depth::Servers
+                Depth::Draining
             };
             let had_failed = self.failures > 0;
             if depth == Depth::All || self.blocking().is_some() {
@@ -312,7 +312,7 @@ impl Agent {
                 self.outlets.metrics.drift.inc_by(converged.drift as u64);
                 // A table found at start was good when it was made.
                 self.has_table |= is_complete(&converged.observed);
-                self.observed = Some(Arc::new(converged.observed));
+                self.observed = Some(converged.observed);
             }
             Err(error) => {
                 self.failures = self.failures.saturating_add(1);
@@ -337,7 +337,7 @@ impl Agent {
         if let Ok((observed, info)) = result {
             self.outlets
                 .metrics
-                .observed(Arc::new(observed), Some(info.connection_table_size));
+                .observed(observed, Some(info.connection_table_size));
         }
     }
 
