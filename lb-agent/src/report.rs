@@ -138,10 +138,11 @@ fn explain(situation: &Situation<'_>) -> (Option<&'static str>, Option<String>) 
             let message = format!("{}; the previous configuration keeps serving", refusal.message);
             (Some(reason::INVALID_SPEC), message)
         }
-        (None, None, None) => (
-            None,
-            findings.first().map(ToString::to_string).unwrap_or_default(),
-        ),
+        (None, None, None) => {
+            let finding = findings.first().map(ToString::to_string);
+            let message = finding.or_else(|| situation.wanted.and_then(off_link));
+            (None, message.unwrap_or_default())
+        }
     };
     if message.is_empty() {
         return (reason, None);
@@ -152,6 +153,16 @@ fn explain(situation: &Situation<'_>) -> (Option<&'static str>, Option<String>) 
         _ => format!("node {node}: {message}"),
     };
     (reason, Some(message.chars().take(MESSAGE).collect()))
+}
+
+/// Why DR does not reach a server.
+fn off_link(wanted: &Wanted) -> Option<String> {
+    let ((_, at), gateway) = wanted.desired.off_link.first_key_value()?;
+    Some(format!(
+        "DR reaches only servers on the agent's own link, and {} is behind the gateway {gateway}: set forwarding.type to \
+         TUN or NAT, or run the agent beside its servers",
+        at.ip()
+    ))
 }
 
 fn count(wanted: &Wanted, observed: Option<&Observed>) -> ServerCounts {
@@ -166,7 +177,7 @@ fn count(wanted: &Wanted, observed: Option<&Observed>) -> ServerCounts {
     let left_out = desired.failing.len() - panicking;
     let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
     ServerCounts {
-        total: number(taking + left_out + not_ready.count()),
+        total: number(taking + left_out + not_ready.count() + desired.off_link.len()),
         healthy: number(taking.saturating_sub(panicking)),
         draining: number(
             observed
@@ -215,6 +226,8 @@ fn exceptions(wanted: &Wanted, observed: Option<&Observed>) -> Vec<ServerExcepti
     for (key, reason) in &wanted.desired.failing {
         exceptions.insert(exception(*key, ServerState::Unhealthy, &reason.to_string()));
     }
+    let off_link = wanted.desired.off_link.keys();
+    exceptions.extend(off_link.map(|key| exception(*key, ServerState::Unhealthy, "NotOnLink")));
     for (key, reason) in observed
         .into_iter()
         .flat_map(|observed| draining(wanted, observed))
