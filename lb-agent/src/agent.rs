@@ -27,7 +27,7 @@ use crate::metrics::Metrics;
 use crate::report::{Identity, Situation, Trouble, agent_status};
 use crate::sysctl::{Needs, Sysctls};
 use crate::ways::{self, Ways};
-use crate::{link, prepare};
+use crate::{link, prepare, pressure};
 
 /// Changes that come together are done together.
 const COALESCE: Duration = Duration::from_millis(20);
@@ -237,6 +237,10 @@ impl Agent {
         let needs = self.needs();
         self.findings.extend(Sysctls::default().set(&needs));
         self.needs = Some(needs);
+        if let Some(observed) = &self.observed {
+            self.findings
+                .extend(pressure::findings(observed, pressure::tracked()));
+        }
         self.findings.sort();
         match link::mtu().await {
             Ok(mtu) => self.mtu = mtu,

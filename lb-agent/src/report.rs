@@ -122,7 +122,7 @@ fn table_hash(situation: &Situation<'_>, observed: &Observed) -> String {
     }
 }
 
-/// A reason only where nothing, or not this generation, is served; a message also where something could be better.
+/// What keeps it from serving this generation, or else what could be better.
 fn explain(situation: &Situation<'_>) -> (Option<&'static str>, Option<String>) {
     let findings = situation.findings;
     let blocking = findings
@@ -139,9 +139,9 @@ fn explain(situation: &Situation<'_>) -> (Option<&'static str>, Option<String>) 
             (Some(reason::INVALID_SPEC), message)
         }
         (None, None, None) => {
-            let finding = findings.first().map(ToString::to_string);
-            let message = finding.or_else(|| situation.wanted.and_then(off_link));
-            (None, message.unwrap_or_default())
+            let message = findings.first().map(ToString::to_string);
+            let message = message.or_else(|| situation.wanted.and_then(off_link));
+            (findings.first().map(Finding::reason), message.unwrap_or_default())
         }
     };
     if message.is_empty() {
@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_degrades_has_a_message_and_no_reason() {
+    fn what_only_degrades_is_told_too() {
         let finding = Finding {
             severity: Severity::Degrading,
             ..missing_module("x")
@@ -434,7 +434,7 @@ mod tests {
             findings: &[finding],
             ..Situation::default()
         });
-        assert_eq!(status.reason, None);
+        assert_eq!(status.reason.as_deref(), Some(reason::KERNEL_MODULE_MISSING));
         assert!(status.message.is_some());
     }
 
