@@ -14,7 +14,7 @@ use crate::table::Forwarding;
 /// Ports that masquerading chooses from for one server: 1024 to 65535.
 const SOURCE_PORTS: u64 = 64_512;
 /// Told from so many per cent on.
-const PER_CENT: u64 = 80;
+const PER_CENT: u32 = 80;
 /// How long connection tracking holds the port of a TCP connection that has ended; see `sysctl`.
 const TIME_WAIT_SECONDS: u64 = 30;
 
@@ -71,7 +71,7 @@ pub fn source_ports(observed: &Observed) -> Option<(SocketAddr, f64)> {
 #[must_use]
 pub fn findings(observed: &Observed, tracked: Option<Tracked>) -> Vec<Finding> {
     let per_cent = |share: f64| format!("{:.0} % full", share * 100.0);
-    let ports = source_ports(observed).filter(|(_, share)| *share * 100.0 >= f64::from(PER_CENT as u32));
+    let ports = source_ports(observed).filter(|(_, share)| *share * 100.0 >= f64::from(PER_CENT));
     let ports = ports.map(|(at, share)| {
         pressure(
             format!("the set of source ports towards {at}"),
@@ -79,7 +79,7 @@ pub fn findings(observed: &Observed, tracked: Option<Tracked>) -> Vec<Finding> {
             "add servers or agents, or let clients and servers keep connections open for longer",
         )
     });
-    let tracked = tracked.filter(|it| it.limit > 0 && it.count * 100 >= it.limit * PER_CENT);
+    let tracked = tracked.filter(|it| it.limit > 0 && it.count * 100 >= it.limit * u64::from(PER_CENT));
     let tracked = tracked.map(|it| {
         #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
         let share = it.count as f64 / it.limit as f64;
