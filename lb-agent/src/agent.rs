@@ -1,5 +1,7 @@
 //! The agent's one loop: facts come in, and only it touches the kernel.
 
+mod surroundings;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -22,13 +24,10 @@ use crate::facts::{Fact, Facts, Wanted};
 use crate::finding::{Finding, Severity};
 use crate::health::Targets;
 use crate::http::{Readiness, Refresh};
-use crate::link::LOOPBACK;
 use crate::metrics::Metrics;
 use crate::report::{Identity, Situation, Trouble, agent_status};
-use crate::sysctl::{Needs, Sysctls};
-use crate::table::Weight;
+use crate::sysctl::Needs;
 use crate::ways::{self, Ways};
-use crate::{link, prepare};
 
 /// Changes that come together are done together.
 const COALESCE: Duration = Duration::from_millis(20);
@@ -150,7 +149,7 @@ impl Agent {
             let depth = if resync <= Instant::now() {
                 Depth::All
             } else {
-                Depth::Servers
+                Depth::Draining
             };
             let had_failed = self.failures > 0;
             if depth == Depth::All || self.blocking().is_some() {
@@ -232,19 +231,6 @@ impl Agent {
         wake_up
     }
 
-    /// Looks at what is around the table: sysctls, the interface.
-    async fn look_around(&mut self) {
-        self.findings = prepare::read(prepare::FINDINGS.as_ref());
-        let needs = self.needs();
-        self.findings.extend(Sysctls::default().set(&needs));
-        self.needs = Some(needs);
-        self.findings.sort();
-        match link::mtu().await {
-            Ok(mtu) => self.mtu = mtu,
-            Err(error) => warn!(error = &error as &dyn std::error::Error, "MTU not known"),
-        }
-    }
-
     /// Brings the kernel to what is wanted; before that is known, only looks at what is there.
     async fn converge(&mut self, depth: Depth) {
         if self.observed.is_none() {
@@ -252,22 +238,9 @@ impl Agent {
         }
         let addresses = &self.settings.addresses;
         let Some(wanted) = ways::wanted(&self.facts, addresses, &mut self.ways).await else {
-            let result = self.with_kernel(move |kernel| kernel.observe(depth)).await;
-            self.learn(result.map(|observed| Converged {
-                observed,
-                steps: 0,
-                drift: 0,
-                is_draining: false,
-                ended: Vec::new(),
-                next_growth: None,
-            }));
-            return;
+            return self.observe(depth).await;
         };
-        self.facts.asked(&wanted.desired.targets);
-        if self.needs.as_ref() != Some(&self.needs()) {
-            self.look_around().await;
-        }
-        if let Err(error) = self.hold(&wanted.desired.addresses).await {
+        if let Err(error) = self.get_ready(&wanted.desired).await {
             self.learn(Err(Error::Address(error)));
             return;
         }
@@ -294,42 +267,16 @@ impl Agent {
         }
     }
 
-    /// Learns which servers take connections already: they need no proof that the way to them leads there.
-    async fn adopt(&mut self) {
-        let found = self.with_kernel(|kernel| kernel.observe(Depth::Servers)).await;
-        let Ok(observed) = found else { return };
-        let services = observed.table.services.iter();
-        let servers = services.flat_map(|(listener, service)| {
-            let taking = service
-                .servers
-                .iter()
-                .filter(|(_, server)| server.weight != Weight::DRAINING);
-            taking.map(|(at, server)| ((*listener, *at), server.forwarding))
-        });
-        self.facts.adopt(servers.collect());
-    }
-
-    /// Takes just these addresses: what is sent to them is then for this machine, which IPVS wants.
-    async fn hold(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<(), link::Error> {
-        if self.held.as_ref() == Some(addresses) {
-            return Ok(());
-        }
-        let wanted: Vec<IpAddr> = addresses.iter().copied().collect();
-        link::address::hold(LOOPBACK, &wanted).await?;
-        link::address::release(LOOPBACK, addresses).await?;
-        self.held = Some(addresses.clone());
-        Ok(())
-    }
-
-    fn needs(&self) -> Needs {
-        let needs = Needs::of(self.settings.addresses.families());
-        let Some(wanted) = self.wanted() else { return needs };
-        let timeouts = wanted.desired.table.timeouts;
-        Needs {
-            udp_seconds: timeouts.map_or(needs.udp_seconds, |timeouts| timeouts.udp_seconds),
-            bypass: wanted.desired.bypass,
-            ..needs
-        }
+    async fn observe(&mut self, depth: Depth) {
+        let result = self.with_kernel(move |kernel| kernel.observe(depth)).await;
+        self.learn(result.map(|observed| Converged {
+            observed,
+            steps: 0,
+            drift: 0,
+            is_draining: false,
+            ended: Vec::new(),
+            next_growth: None,
+        }));
     }
 
     fn wanted(&self) -> Option<Wanted> {
@@ -370,7 +317,7 @@ impl Agent {
                 self.outlets.metrics.drift.inc_by(converged.drift as u64);
                 // A table found at start was good when it was made.
                 self.has_table |= is_complete(&converged.observed);
-                self.observed = Some(Arc::new(converged.observed));
+                self.observed = Some(converged.observed);
             }
             Err(error) => {
                 self.failures = self.failures.saturating_add(1);
@@ -395,7 +342,7 @@ impl Agent {
         if let Ok((observed, info)) = result {
             self.outlets
                 .metrics
-                .observed(Arc::new(observed), Some(info.connection_table_size));
+                .observed(observed, Some(info.connection_table_size));
         }
     }
 

@@ -74,8 +74,10 @@ pub struct Desired {
 /// The table that the spec and the endpoints ask for. The spec was validated before; what still is wrong is left out.
 #[must_use]
 pub fn desired(inputs: &Inputs<'_>) -> Desired {
-    let mut desired = Desired::default();
-    desired.bypass = settings::bypass(inputs.spec);
+    let mut desired = Desired {
+        bypass: settings::bypass(inputs.spec),
+        ..Desired::default()
+    };
     desired.table.timeouts = Some(settings::timeouts(&inputs.spec.timeouts));
     let families = inputs.addresses.families();
     for family in &families {

@@ -42,6 +42,11 @@ pub struct Target {
 }
 
 impl Target {
+    /// The way that it is asked by, if that is one of its own.
+    fn way(&self) -> Option<Way> {
+        self.mark.map(|mark| (mark, self.to))
+    }
+
     /// A server that is asked at its own address.
     #[must_use]
     pub fn direct(server: SocketAddr, check: Arc<Check>) -> Self {
@@ -71,23 +76,25 @@ pub struct Change {
     pub failure: Option<Reason>,
 }
 
+/// A mark, and where it was asked: a way of its own to a server.
+type Way = (NonZeroU32, SocketAddr);
+
 /// All verdicts. Who is not proven to fail may take new connections, but for those that are asked by a way of their
 /// own: of that way it must be proven once that it leads there.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
     failing: BTreeMap<Target, Reason>,
-    proven: BTreeSet<Target>,
+    proven: BTreeSet<Way>,
 }
 
 impl Health {
     /// Takes a verdict in.
     pub fn take(&mut self, change: Change) {
-        match change.failure {
-            Some(reason) => self.failing.insert(change.target.clone(), reason),
-            None => self.failing.remove(&change.target),
-        };
-        if change.failure.is_none() && change.target.mark.is_some() {
-            self.proven.insert(change.target);
+        if let Some(reason) = change.failure {
+            self.failing.insert(change.target, reason);
+        } else {
+            self.failing.remove(&change.target);
+            self.proven.extend(change.target.way());
         }
     }
 
@@ -100,15 +107,15 @@ impl Health {
     /// Why it is not known that the target's way leads there, if so.
     #[must_use]
     pub fn doubt(&self, target: &Target) -> Option<Reason> {
-        let is_known = target.mark.is_none() || self.proven.contains(target);
-        (!is_known).then(|| self.failure(target).unwrap_or(Reason::Unproven))
+        let way = target.way().filter(|way| !self.proven.contains(way));
+        way.map(|_| self.failure(target).unwrap_or(Reason::Unproven))
     }
 
     /// Forgets the proofs of those that are asked no more.
     pub fn retain(&mut self, asked: &Targets) {
         if !self.proven.is_empty() {
-            let asked: BTreeSet<&Target> = asked.values().flatten().collect();
-            self.proven.retain(|target| asked.contains(target));
+            let ways: BTreeSet<Way> = asked.values().flatten().filter_map(Target::way).collect();
+            self.proven.retain(|way| ways.contains(way));
         }
     }
 }

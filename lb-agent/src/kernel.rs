@@ -60,7 +60,9 @@ fn add_path(mark: PathMark, path: Path) -> Result<Vec<Command>, ipvs::InvalidSch
     ])
 }
 
-fn path_id(mark: PathMark) -> ServiceId {
+/// The service that is the way of a mark.
+#[must_use]
+pub fn path_id(mark: PathMark) -> ServiceId {
     ServiceId::Mark {
         family: family(mark.family()),
         mark: mark.number(),

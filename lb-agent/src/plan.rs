@@ -40,6 +40,15 @@ pub enum Step {
     Reorder(Listener, BTreeMap<SocketAddr, Server>),
 }
 
+/// One of our services in IPVS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Spot {
+    /// That of a listener.
+    Listener(Listener),
+    /// A way to a server.
+    Path(PathMark),
+}
+
 impl Step {
     /// A name from a fixed set, for metrics and logs.
     #[must_use]
@@ -57,6 +66,22 @@ impl Step {
             Self::RemoveServer(..) => "remove_server",
             Self::RemoveService(..) => "remove_service",
             Self::Reorder(..) => "reorder",
+        }
+    }
+
+    /// What in IPVS it is about, if it is about one thing there.
+    #[must_use]
+    pub fn spot(&self) -> Option<Spot> {
+        match self {
+            Self::AddService(at, ..)
+            | Self::AddServer(at, ..)
+            | Self::SetServer(at, ..)
+            | Self::SetService(at, ..)
+            | Self::RemoveServer(at, ..)
+            | Self::Reorder(at, _)
+            | Self::RemoveService(at) => Some(Spot::Listener(*at)),
+            Self::AddPath(mark, _) | Self::RemovePath(mark) => Some(Spot::Path(*mark)),
+            Self::SetTimeouts(..) | Self::SetRules(..) | Self::RemoveRules(..) => None,
         }
     }
 }

@@ -110,16 +110,19 @@ pub fn agent_status(situation: &Situation<'_>) -> AgentStatus {
     }
 }
 
-/// Of what takes new connections. A kernel that holds what is wanted holds other weights too while servers warm up.
+/// Of what takes new connections. While servers warm up the kernel holds other weights than are wanted in the end.
 fn table_hash(situation: &Situation<'_>, observed: &Observed) -> String {
-    let as_wanted = situation
-        .wanted
-        .filter(|wanted| situation.programmed == Some(wanted.generation) && situation.trouble.is_none());
-    let table = as_wanted.map_or(&observed.table, |wanted| &wanted.desired.table);
-    table.serving().hash()
+    let warming = situation.wanted.filter(|wanted| {
+        let is_held = situation.programmed == Some(wanted.generation) && situation.trouble.is_none();
+        is_held && !wanted.warm_up.is_zero()
+    });
+    match warming {
+        Some(wanted) => wanted.desired.table.serving().hash(),
+        None => observed.hash().to_owned(),
+    }
 }
 
-/// A reason only where nothing, or not this generation, is served; a message also where something could be better.
+/// What keeps it from serving this generation, or else what could be better.
 fn explain(situation: &Situation<'_>) -> (Option<&'static str>, Option<String>) {
     let findings = situation.findings;
     let blocking = findings
@@ -136,9 +139,9 @@ fn explain(situation: &Situation<'_>) -> (Option<&'static str>, Option<String>) 
             (Some(reason::INVALID_SPEC), message)
         }
         (None, None, None) => {
-            let finding = findings.first().map(ToString::to_string);
-            let message = finding.or_else(|| situation.wanted.and_then(off_link));
-            (None, message.unwrap_or_default())
+            let message = findings.first().map(ToString::to_string);
+            let message = message.or_else(|| situation.wanted.and_then(off_link));
+            (findings.first().map(Finding::reason), message.unwrap_or_default())
         }
     };
     if message.is_empty() {
@@ -419,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_degrades_has_a_message_and_no_reason() {
+    fn what_only_degrades_is_told_too() {
         let finding = Finding {
             severity: Severity::Degrading,
             ..missing_module("x")
@@ -428,7 +431,7 @@ mod tests {
             findings: &[finding],
             ..Situation::default()
         });
-        assert_eq!(status.reason, None);
+        assert_eq!(status.reason.as_deref(), Some(reason::KERNEL_MODULE_MISSING));
         assert!(status.message.is_some());
     }
 

@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use super::metrics::{Probes, Sample};
 use super::probe::{Failure, probe};
 use super::tally::{Tally, Verdict};
-use super::{Change, Target, Targets};
+use super::{Change, Reason, Target, Targets};
 use crate::facts::Fact;
 
 /// A new server is asked so often until something is proven.
@@ -71,6 +71,26 @@ struct Watched {
     /// When it is asked next, or was asked last.
     due: Instant,
     running: Option<AbortHandle>,
+}
+
+impl Watched {
+    /// Makes a verdict of an answer; `None` where it is no news. The first that comes by a way of its own proves the way.
+    fn judge(&mut self, answer: Result<(), Reason>) -> Option<Change> {
+        let before = self.tally.verdict();
+        let is_news = self.tally.take(answer, self.target.check.limits);
+        let verdict = self.tally.verdict();
+        let is_proof =
+            before == Verdict::Unproven && verdict == Verdict::Passing && self.target.mark.is_some();
+        if is_proof {
+            info!(server = %self.target.server, "the server answers by the way that traffic goes");
+        } else if is_news {
+            tell(&self.target, verdict.failure().map(|it| it.to_string()));
+        }
+        (is_news || is_proof).then(|| Change {
+            target: self.target.clone(),
+            failure: verdict.failure(),
+        })
+    }
 }
 
 /// Whom to ask when, and what is under way.
@@ -207,15 +227,7 @@ impl Schedule {
                 is_good: answer.is_ok(),
             };
             self.probes.sampled(&watched.target, sample);
-            let before = watched.tally.verdict();
-            let is_news = watched.tally.take(answer, watched.target.check.limits);
-            let is_proof = before == Verdict::Unproven && watched.tally.verdict() == Verdict::Passing;
-            if is_news || is_proof && watched.target.mark.is_some() {
-                let failure = watched.tally.verdict().failure();
-                tell(&watched.target, failure.map(|it| it.to_string()));
-                let target = watched.target.clone();
-                self.news.push(Change { target, failure });
-            }
+            self.news.extend(watched.judge(answer));
         }
         watched.due = next(watched).max(Instant::now());
         self.queue.insert((watched.due, key));

@@ -1,0 +1,75 @@
+//! What is around the table: sysctls, the interface, the balancer's addresses, and what was there before.
+
+use std::net::IpAddr;
+
+use tracing::warn;
+
+use super::Agent;
+use crate::dataplane::Depth;
+use crate::desired::Desired;
+use crate::link::{self, LOOPBACK};
+use crate::sysctl::{Needs, Sysctls};
+use crate::table::Weight;
+use crate::{prepare, pressure};
+
+impl Agent {
+    /// Looks at what is around the table: sysctls, the interface.
+    pub(super) async fn look_around(&mut self) {
+        self.findings = prepare::read(prepare::FINDINGS.as_ref());
+        let needs = self.needs();
+        self.findings.extend(Sysctls::default().set(&needs));
+        self.needs = Some(needs);
+        if let Some(observed) = &self.observed {
+            self.findings
+                .extend(pressure::findings(observed, pressure::tracked()));
+        }
+        self.findings.sort();
+        match link::mtu().await {
+            Ok(mtu) => self.mtu = mtu,
+            Err(error) => warn!(error = &error as &dyn std::error::Error, "MTU not known"),
+        }
+    }
+
+    /// Learns which servers take connections already: they need no proof that the way to them leads there.
+    pub(super) async fn adopt(&mut self) {
+        let found = self.with_kernel(|kernel| kernel.observe(Depth::Servers)).await;
+        let Ok(observed) = found else { return };
+        let services = observed.table.services.iter();
+        let servers = services.flat_map(|(listener, service)| {
+            let taking = service
+                .servers
+                .iter()
+                .filter(|(_, server)| server.weight != Weight::DRAINING);
+            taking.map(|(at, server)| ((*listener, *at), server.forwarding))
+        });
+        self.facts.adopt(servers.collect());
+    }
+
+    /// Does what the table needs around it. What is sent to the balancer's addresses must be for this machine.
+    pub(super) async fn get_ready(&mut self, desired: &Desired) -> Result<(), link::Error> {
+        self.facts.asked(&desired.targets);
+        if self.needs.as_ref() != Some(&self.needs()) {
+            self.look_around().await;
+        }
+        let addresses = &desired.addresses;
+        if self.held.as_ref() == Some(addresses) {
+            return Ok(());
+        }
+        let wanted: Vec<IpAddr> = addresses.iter().copied().collect();
+        link::address::hold(LOOPBACK, &wanted).await?;
+        link::address::release(LOOPBACK, addresses).await?;
+        self.held = Some(addresses.clone());
+        Ok(())
+    }
+
+    fn needs(&self) -> Needs {
+        let needs = Needs::of(self.settings.addresses.families());
+        let Some(wanted) = self.wanted() else { return needs };
+        let timeouts = wanted.desired.table.timeouts;
+        Needs {
+            udp_seconds: timeouts.map_or(needs.udp_seconds, |timeouts| timeouts.udp_seconds),
+            bypass: wanted.desired.bypass,
+            ..needs
+        }
+    }
+}
