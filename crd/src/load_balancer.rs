@@ -72,6 +72,14 @@ use crate::validate;
         .reason(Reason::FieldValueForbidden)
         .field_path(".spec.ports"),
     validation = Rule::new(
+        "self.spec.forwarding.type == 'NAT' || self.spec.ports.all(p, p.protocol == 'TCP' \
+         || (has(p.healthCheck) ? p.healthCheck.type != 'Readiness' \
+         : self.spec.healthCheck.type != 'Readiness' && (has(self.spec.healthCheck.port) \
+         || p.protocol == 'UDP' && self.spec.healthCheck.type in ['UDP', 'DNS'])))"
+    )
+        .message(validate::FORWARDING_CHECKS)
+        .field_path(".spec.ports"),
+    validation = Rule::new(
         "!has(self.spec.persistence) || self.spec.persistence.scope == 'Port' \
          || self.spec.ports.all(p, !has(p.targetPort))"
     )

@@ -31,6 +31,8 @@ pub(crate) const TUNNEL_PORT: &str = "may be present only if type is GUE";
 pub(crate) const FORWARDING_ADDRESS: &str =
     "must be NAT unless exposure is VirtualIP, since DR and TUN leave the client's destination unchanged";
 pub(crate) const FORWARDING_PORTS: &str = "must have no targetPort with DR and TUN, which keep the ports";
+pub(crate) const FORWARDING_CHECKS: &str = "must all have a health check other than Readiness with DR and TUN, but for those of TCP: only an answer \
+     proves the way to a server";
 pub(crate) const SCOPE_PORTS: &str =
     "must have no targetPort where persistence is of scope All, which keeps the ports";
 pub(crate) const TARGET_NAMES: &str =

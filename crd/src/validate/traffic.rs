@@ -2,16 +2,25 @@
 
 use std::collections::BTreeSet;
 
-use super::{FORWARDING_ADDRESS, Problems, SOURCE_RANGE, TUNNEL_MEMBER, TUNNEL_PORT};
+use super::{FORWARDING_ADDRESS, FORWARDING_CHECKS, Problems, SOURCE_RANGE, TUNNEL_MEMBER, TUNNEL_PORT};
 use crate::{
-    ExposureType, Forwarding, ForwardingType, Limits, Persistence, PortableLoadBalancerSpec, Timeouts,
-    TunnelType,
+    ExposureType, Forwarding, ForwardingType, HealthCheckType, Limits, Persistence, Port,
+    PortableLoadBalancerSpec, Protocol, Timeouts, TunnelType,
 };
 
 pub(super) fn check(spec: &PortableLoadBalancerSpec, problems: &mut Problems) {
     forwarding(&spec.forwarding, problems);
     let fits = spec.forwarding.type_ == ForwardingType::NAT || spec.exposure.type_ == ExposureType::VirtualIP;
     problems.unless(fits, "spec.forwarding.type", FORWARDING_ADDRESS);
+    let proves = |port: &Port| match &port.health_check {
+        _ if port.protocol == Protocol::TCP => true,
+        Some(own) => own.type_ != HealthCheckType::Readiness,
+        None => {
+            spec.health_check.type_ != HealthCheckType::Readiness && spec.health_check.is_for(port.protocol)
+        }
+    };
+    let fits = spec.forwarding.type_ == ForwardingType::NAT || spec.ports.iter().all(proves);
+    problems.unless(fits, "spec.ports", FORWARDING_CHECKS);
     if let Some(wanted) = &spec.persistence {
         persistence(wanted, problems);
     }
