@@ -7,7 +7,7 @@
 mod place;
 mod scene;
 
-use scene::{AGENTS, Answer, BODY, CLIENTS, FAR, NEAR, Scene, VIPS};
+use scene::{AGENTS, Answer, BODY, CLIENTS, FAR, NEAR, Scene, VIPS, half};
 
 /// A way to forward.
 struct Mode {
@@ -57,7 +57,7 @@ fn forward(scene: &Scene, mode: &Mode) {
     let (place, addresses) = server(mode);
     scene.write(&format!("{TCP}, forwarding: {{{}}}", mode.spec), &[addresses]);
     if let Some(arguments) = mode.backend {
-        scene.prepare(place, arguments);
+        scene.prepare(place, &half(arguments));
     }
 }
 
@@ -92,7 +92,7 @@ fn crosses(scene: &Scene, mode: &Mode, icmp: &str) {
     for mtu in [1450, 1472, 1500] {
         scene.set_mtu(mtu);
         if let Some(arguments) = mode.backend {
-            scene.prepare(server(mode).0, arguments);
+            scene.prepare(server(mode).0, &half(arguments));
         }
         let what = format!("{} MTU {mtu} ICMP {icmp}", mode.spec);
         assert_served(scene, mode, &what);
@@ -146,7 +146,7 @@ fn a_server_serves_once_its_half_and_its_node_are_ready_and_while_no_agent_lives
         &format!("{TCP}, {HURRIED}, forwarding: {{type: TUN}}"),
         &[FAR, NEAR],
     );
-    scene.prepare("near", "--mode IPIP");
+    scene.prepare("near", &half("--mode IPIP"));
     scene.start();
     scene.until_served_by(2);
     let fails = |scene: &Scene, server: &str| {
@@ -160,18 +160,14 @@ fn a_server_serves_once_its_half_and_its_node_are_ready_and_while_no_agent_lives
         assert_eq!(scene.exchange(vip).expect("an answer").server, "near");
     }
     // Its own half is not enough: the node drops answers whose questions it has not seen.
-    scene.prepare("far", "--mode IPIP");
+    scene.prepare("far", &half("--mode IPIP"));
     let before = scene.failures();
+    let node = scene.path("router");
+    let with_node = half(&format!("--mode IPIP --node-namespace {node}"));
     scene.until("it is asked more", |scene| scene.failures() > before + 4);
     scene.until_served_by(2);
-    scene.prepare(
-        "far",
-        &format!("--mode IPIP --node-namespace {}", scene.path("router")),
-    );
-    scene.prepare(
-        "far",
-        &format!("--mode IPIP --node-namespace {}", scene.path("router")),
-    );
+    scene.prepare("far", &with_node);
+    scene.prepare("far", &with_node);
     scene.until_served_by(4);
     let rules = scene.at("router", "iptables-save -t filter");
     assert_eq!(
@@ -204,8 +200,8 @@ fn dr_serves_what_is_on_its_link_by_tcp_and_udp_and_leaves_when_told_to() {
         &format!("ports: [{{name: http, port: 80}}, {udp}], forwarding: {{type: DR}}"),
         &[NEAR, FAR],
     );
-    scene.prepare("near", "--mode DR");
-    scene.prepare("far", "--mode DR");
+    scene.prepare("near", &half("--mode DR"));
+    scene.prepare("far", &half("--mode DR"));
     scene.start_udp("near", &VIPS);
     scene.start();
     scene.until_served_by(4);
@@ -235,15 +231,40 @@ fn dr_serves_what_is_on_its_link_by_tcp_and_udp_and_leaves_when_told_to() {
     assert!(VIPS.iter().all(|vip| !addresses.contains(vip)), "{addresses}");
 }
 
+/// The arguments of the example's init container, for a node that is elsewhere.
+fn example_arguments(node: &str) -> String {
+    let text = include_str!("../../../examples/standalone/tunnel-server.yaml");
+    let pod: k8s_openapi::api::core::v1::Pod = serde_yaml::from_str(text).expect("a pod");
+    let init = pod
+        .spec
+        .and_then(|spec| spec.init_containers)
+        .expect("init containers");
+    let arguments = init[0].args.clone().expect("arguments").join(" ");
+    let arguments = arguments.strip_prefix("backend ").expect("the command");
+    arguments.replace("/host/proc/1/ns/net", node)
+}
+
+#[test]
+fn the_example_serves() {
+    let mut scene = Scene::new();
+    scene.write_text(include_str!("../../../examples/standalone/tunnel.yaml"));
+    scene.prepare("far", &example_arguments(&scene.path("router")));
+    scene.start();
+    scene.until_served_by(2);
+    for (vip, client) in VIPS.iter().zip(CLIENTS) {
+        assert_eq!(scene.exchange(vip).expect("an answer").peer, client);
+    }
+}
+
 #[test]
 fn the_servers_half_says_what_it_can_not_do() {
     let scene = Scene::new();
     scene.start_udp("far", &["10.244.2.2"]);
-    let output = scene.backend("far", "--mode GUE --port 80");
+    let output = scene.backend("far", &half("--mode GUE --port 80"));
     assert!(!output.status.success());
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(text.contains("UDP port 80 is used by something else"), "{text}");
     scene.ip("far", "addr del fd02::2/64 dev eth0\n");
-    let text = String::from_utf8_lossy(&scene.backend("far", "--mode IPIP").stderr).into_owned();
+    let text = String::from_utf8_lossy(&scene.backend("far", &half("--mode IPIP")).stderr).into_owned();
     assert!(text.contains("eth0 has no IPv6 address"), "{text}");
 }

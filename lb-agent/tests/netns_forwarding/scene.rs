@@ -161,12 +161,11 @@ impl Scene {
         run("ip", &words)
     }
 
-    /// Runs `lb-agent backend` at a server, for both addresses.
+    /// Runs `lb-agent backend` at a server.
     pub(crate) fn backend(&self, place: &str, arguments: &str) -> Output {
         Command::new("ip")
             .args(["netns", "exec", &self.name(place), PROGRAM, "backend"])
             .args(arguments.split(' '))
-            .args(["--vip", &VIPS.join(",")])
             .env("NO_COLOR", "1")
             .output()
             .expect("can be run")
@@ -193,6 +192,11 @@ impl Scene {
              spec: {{backends: {{type: Endpoints, endpoints: [{endpoints}]}}, scheduler: {{name: rr}}, \
              exposure: {{type: VirtualIP, virtualIP: {{addresses: [\"{v4}\", \"{v6}\"]}}}}, {spec}}}\n",
         );
+        self.write_text(&text);
+    }
+
+    /// Writes the agent's file.
+    pub(crate) fn write_text(&self, text: &str) {
         // Whole at once, as an editor does it.
         let new = self.folder.join("new");
         fs::write(&new, text).expect("can be written");
@@ -386,6 +390,11 @@ impl Drop for Scene {
             let _ = fs::remove_file(path);
         }
     }
+}
+
+/// Arguments of `lb-agent backend`, for both addresses.
+pub(crate) fn half(arguments: &str) -> String {
+    format!("{arguments} --vip {}", VIPS.join(","))
 }
 
 /// What a server said.
