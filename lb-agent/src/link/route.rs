@@ -111,9 +111,7 @@ fn limited(mut route: RouteMessage, mss: u32) -> Option<RouteMessage> {
         RouteAttribute::CacheInfo(_) => false,
         _ => true,
     });
-    let has_it =
-        |metric: &RouteMetric| matches!(metric, RouteMetric::Advmss(found) if (1..=mss).contains(found));
-    if metrics.iter().any(has_it) {
+    if metrics.contains(&RouteMetric::Advmss(mss)) {
         return None;
     }
     metrics.retain(|metric| !matches!(metric, RouteMetric::Advmss(_)));

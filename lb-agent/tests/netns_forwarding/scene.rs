@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use nix::mount::{MntFlags, umount2};
 use nix::sched::{CloneFlags, setns};
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::TcpMaxSeg;
 
 use crate::place::{make_namespace, namespace, pause, run};
 
@@ -404,6 +406,8 @@ pub(crate) struct Answer {
     pub(crate) server: String,
     /// The client's address as it sees it.
     pub(crate) peer: String,
+    /// The largest segment that the client sends, with room for options.
+    pub(crate) segment: u32,
     /// The bytes of the body that came.
     pub(crate) fetched: usize,
     /// Whether the body that was sent arrived.
@@ -414,6 +418,8 @@ fn exchange(to: SocketAddr) -> std::io::Result<Answer> {
     let stream = TcpStream::connect_timeout(&to, Duration::from_secs(3))?;
     stream.set_read_timeout(Some(Duration::from_secs(3)))?;
     stream.set_write_timeout(Some(Duration::from_secs(3)))?;
+    let options = 12;
+    let segment = getsockopt(&stream, TcpMaxSeg)? + options;
     let mut writer = stream.try_clone()?;
     let mut reader = BufReader::new(stream);
     let mut hello = String::new();
@@ -430,6 +436,7 @@ fn exchange(to: SocketAddr) -> std::io::Result<Answer> {
     Ok(Answer {
         server: server.to_owned(),
         peer: peer.to_owned(),
+        segment,
         fetched: body.len(),
         sent: thanks == "thanks\n",
     })
