@@ -194,14 +194,21 @@ impl Dataplane {
 
     /// Applies steps in order. One that fails stops no other, but nothing old is removed when something new failed.
     pub fn apply(&mut self, steps: &[Step]) -> Result<(), Error> {
-        let is_old = |step: &Step| {
+        let is_rules = |step: &Step| matches!(step, Step::SetRules(..) | Step::RemoveRules(..));
+        let is_removal = |step: &Step| {
             matches!(
                 step,
                 Step::RemoveServer(..) | Step::RemoveService(..) | Step::Reorder(..)
             )
         };
-        let is_rules = |step: &Step| matches!(step, Step::SetRules(..) | Step::RemoveRules(..));
-        let (old, new): (Vec<&Step>, Vec<&Step>) = steps.iter().partition(|step| is_old(step));
+        // What comes after the rules is about what they no longer lead to.
+        let rules_end = steps
+            .iter()
+            .rposition(is_rules)
+            .map_or(steps.len(), |last| last + 1);
+        let (until_rules, after) = steps.split_at(rules_end);
+        let (mut old, new): (Vec<&Step>, Vec<&Step>) = until_rules.iter().partition(|step| is_removal(step));
+        old.extend(after);
         let (rules, new): (Vec<&Step>, Vec<&Step>) = new.into_iter().partition(|step| is_rules(step));
         let made = self.apply_ipvs(&new);
         let mut first_error = made.err();

@@ -1,11 +1,13 @@
 //! What to change so that the kernel holds the wanted table: steps, in an order that loses no connection.
 //! Pure. Make before break: services, servers, weights and schedulers, rules; then old servers, old services.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 
-use crate::table::{Family, Listener, Path, PathMark, Rules, Scheduling, Server, Service, Table, Timeouts};
+use crate::table::{
+    Family, Listener, Mark, Path, PathMark, Rules, Scheduling, Server, Service, Table, Timeouts,
+};
 
 /// Fills a hashing service: each server added to `mh` makes it compute its whole table anew.
 const FILLING: &str = "rr";
@@ -124,8 +126,15 @@ pub fn plan(current: &Table, wanted: &Table) -> Vec<Step> {
     set_paths(current, wanted, &mut steps);
     make_services(current, wanted, &mut steps);
     make_servers(current, wanted, &mut steps);
-    change(current, wanted, &mut steps);
+    // What packets are still led to takes connections until the rules lead them elsewhere.
+    let given: BTreeSet<Mark> = wanted.rules.values().flat_map(Rules::given).collect();
+    let (led, left) = wanted
+        .services
+        .iter()
+        .partition::<Vec<_>, _>(|(listener, _)| given.contains(&listener.mark()));
+    change(current, &led, &mut steps);
     switch_rules(current, wanted, &mut steps);
+    change(current, &left, &mut steps);
     break_old(current, wanted, &mut steps);
     reorder(current, wanted, &mut steps);
     steps
@@ -173,8 +182,8 @@ fn make_servers(current: &Table, wanted: &Table, steps: &mut Vec<Step>) {
     }
 }
 
-fn change(current: &Table, wanted: &Table, steps: &mut Vec<Step>) {
-    for (listener, service) in &wanted.services {
+fn change(current: &Table, wanted: &[(&Listener, &Service)], steps: &mut Vec<Step>) {
+    for (listener, service) in wanted.iter().copied() {
         let known = current.services.get(listener);
         // Those that take connections first: there is never a moment with none.
         let mut changed: Vec<_> = service

@@ -276,6 +276,17 @@ fn the_example_serves() {
     for (vip, client) in VIPS.iter().zip(CLIENTS) {
         assert_eq!(scene.exchange(vip).expect("an answer").peer, client);
     }
+    for (name, value) in [
+        ("net.ipv4.conf.all.accept_local", "1"),
+        ("net.ipv4.conf.all.rp_filter", "2"),
+        ("net.ipv4.vs.sloppy_tcp", "1"),
+    ] {
+        assert_eq!(
+            scene.at("agent", &format!("sysctl -n {name}")).trim(),
+            value,
+            "{name}"
+        );
+    }
 }
 
 #[test]

@@ -100,8 +100,8 @@ fn it_comes_and_goes_without_harm_to_connections() {
     let scene = serving(NONE, &[2, 3]);
     let mut before = scene.connect(AGENT, 80).expect("a server answers");
     scene.write(&object(ONE, &[2, 3]));
-    scene.until("it is persistent", |scene| {
-        scene.agents("ipvsadm -Sn").contains("-p 60")
+    scene.until("packets are led to a persistent service", |scene| {
+        scene.agents("iptables-save -t mangle").contains("0x40080050")
     });
     let servers = scene.served_by(80, 4);
     assert!(all_equal(&servers), "{servers:?}");
