@@ -302,7 +302,7 @@ impl Scene {
         self.within("client", move || {
             let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
             let socket = UdpSocket::bind(any).ok()?;
-            socket.set_read_timeout(Some(Duration::from_millis(500))).ok()?;
+            socket.set_read_timeout(Some(Duration::from_secs(3))).ok()?;
             socket.connect((to, 80)).ok()?;
             socket.send(b"who?").ok()?;
             let mut buffer = [0; 16];
