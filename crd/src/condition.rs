@@ -58,6 +58,10 @@ pub mod reason {
     pub const SCHEDULER_USES_ONE_SERVER: &str = "SchedulerUsesOneServer";
     /// Agents hold different tables for the same generation.
     pub const TABLES_DIFFER: &str = "TablesDiffer";
+    /// Of an Event: servers were removed after their connections had ended.
+    pub const DRAIN_FINISHED: &str = "DrainFinished";
+    /// Of an Event: servers were removed while they had connections.
+    pub const DRAIN_CUT: &str = "DrainCut";
     /// Nothing is wrong: the reason of `Degraded` when false.
     pub const AS_WANTED: &str = "AsWanted";
     /// A node's kernel lacks a module.

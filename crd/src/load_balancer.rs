@@ -85,6 +85,11 @@ use crate::validate;
         .message(validate::TARGET_NAMES)
         .field_path(".spec.ports"),
     validation = Rule::new(
+        "self.spec.scheduler.name != 'ovf' || self.spec.backends.type == 'Endpoints'"
+    )
+        .message(validate::OVF_WEIGHTS)
+        .field_path(".spec.scheduler.name"),
+    validation = Rule::new(
         "self.spec.exposure.type != 'Service' \
          || self.spec.ports.map(p, has(p.endPort) ? p.endPort - p.port + 1 : 1).sum() <= 100"
     )

@@ -10,7 +10,7 @@
     reason = "users of kubectl see these texts, where backticks would disturb"
 )]
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,8 @@ use serde::{Deserialize, Serialize};
 pub const MESSAGE_MAX: usize = 1024;
 /// Greatest number of exceptions that an agent tells.
 pub const EXCEPTIONS_MAX: usize = 16;
+/// Greatest number of ended drains that an agent tells.
+pub const DRAINS_MAX: usize = 8;
 /// Greatest number of servers that are told in `backends`.
 pub const BACKENDS_MAX: usize = 32;
 
@@ -162,6 +164,11 @@ pub struct AgentStatus {
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub exceptions: Vec<ServerException>,
+    /// The servers that it removed last after they had drained, at most 8, the newest at the end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub drains: Vec<DrainedServer>,
     /// One CamelCase word where the agent cannot serve this generation, for example KernelModuleMissing.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(
@@ -226,6 +233,32 @@ pub enum ServerState {
     Unhealthy,
     Draining,
     Disagreement,
+}
+
+/// A server that an agent removed.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(rename_all = "camelCase")]
+pub struct DrainedServer {
+    /// Address, port and protocol, for example "10.244.1.7:8080/TCP".
+    #[schemars(length(min = 1, max = 64))]
+    pub server: String,
+    /// How it ended. Finished: its connections had ended; Cut: it still had some when its time was over, and they were
+    /// reset; Moved: its UDP flows go on at other servers.
+    pub outcome: DrainOutcome,
+    /// How many connections were cut or moved.
+    #[schemars(range(min = 0))]
+    pub connections: i32,
+    /// When it was removed.
+    pub end_time: Time,
+}
+
+/// Ways in which a drain ends.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum DrainOutcome {
+    Finished,
+    Cut,
+    Moved,
 }
 
 /// A server that is not healthy, as all agents together see it.

@@ -13,8 +13,8 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::{
-    Agent, Exposure, ExposureType, PortableLoadBalancer, PortableLoadBalancerSpec, Scheduler, SchedulerName,
-    names,
+    Agent, BackendsType, Exposure, ExposureType, PortableLoadBalancer, PortableLoadBalancerSpec, Scheduler,
+    SchedulerName, names,
 };
 
 pub(crate) const NAME: &str = "must not contain '.', since it becomes part of other names";
@@ -39,6 +39,7 @@ pub(crate) const HOST_ADDRESS: &str =
     "must be an IP address that is not loopback, link-local, multicast or unspecified";
 pub(crate) const SOURCE_RANGE: &str = "must be networks such as 192.0.2.0/24 or 2001:db8::/32";
 pub(crate) const FLAGS_OF_HASHES: &str = "must be empty unless the scheduler is sh or mh";
+pub(crate) const OVF_WEIGHTS: &str = "must not be ovf unless backends are Endpoints: it refuses what is beyond the weights, and those of a Service are 1";
 pub(crate) const BACKENDS_SERVICE: &str = "must be present if type is Service, and only then";
 pub(crate) const BACKENDS_ENDPOINTS: &str = "must be present if type is Endpoints, and only then";
 pub(crate) const EXPOSURE_MEMBER: &str = "may be present only if type is Service";
@@ -120,6 +121,8 @@ fn spec(spec: &PortableLoadBalancerSpec, problems: &mut Problems) {
     backends::check(&spec.backends, problems);
     ports::check(spec, problems);
     scheduler(&spec.scheduler, problems);
+    let overflows = spec.scheduler.name == SchedulerName::Ovf && spec.backends.type_ == BackendsType::Service;
+    problems.unless(!overflows, "spec.scheduler.name", OVF_WEIGHTS);
     traffic::check(spec, problems);
     problems.unless_between(spec.drain_timeout_seconds, (0, 3600), "spec.drainTimeoutSeconds");
     health::health(spec, problems);

@@ -1,26 +1,27 @@
 //! The agent's one loop: facts come in, and only it touches the kernel.
 
+mod ends;
+
+pub use ends::*;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use crd::{AgentRole, AgentStatus};
-use tokio::sync::{mpsc, watch};
+use crd::AgentRole;
+use k8s_openapi::jiff::Timestamp;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout_at};
-use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::addresses::Addresses;
-use crate::converge::{Converged, Converger, Pace};
+use crate::converge::{Converged, Converger, Movement, Pace};
 use crate::dataplane::{Dataplane, Depth, Error, Observed};
 use crate::desired::Desired;
-use crate::endpoints::Trust;
+use crate::drain::history::History;
 use crate::facts::{Fact, Facts, Wanted};
 use crate::finding::{Finding, Severity};
-use crate::health::Targets;
-use crate::http::{Readiness, Refresh};
-use crate::metrics::Metrics;
-use crate::report::{Identity, Situation, Trouble, agent_status};
-use crate::sysctl::Sysctls;
+use crate::http::Readiness;
+use crate::report::{Situation, Trouble, agent_status};
+use crate::sysctl::{Needs, Sysctls};
 use crate::{link, prepare};
 
 /// Changes that come together are done together.
@@ -31,46 +32,8 @@ const DRAIN_POLL: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(15);
 /// The least time between two wake-ups is far below what the liveness probe allows.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-/// So long clients may still be sent here after readiness is withdrawn.
+/// So long clients may still be sent here after the pod was told to go.
 const LINGER: Duration = Duration::from_secs(5);
-
-/// What the agent is told at start.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Who it is.
-    pub identity: Identity,
-    /// Its own addresses.
-    pub addresses: Addresses,
-    /// Whose addresses it takes.
-    pub trust: Trust,
-    /// How often everything is read back.
-    pub resync: Duration,
-    /// What it does when told to stop.
-    pub farewell: Farewell,
-}
-
-/// What to do when told to stop. The table stays in any case.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Farewell {
-    /// Go at once: the kernel goes on alone.
-    AtOnce,
-    /// The pod is going: serve on until nobody is connected, for at most so long, or the object's drain timeout.
-    Linger(Option<Duration>),
-}
-
-/// The ends of the channels that the agent speaks through.
-pub struct Outlets {
-    /// Its entry in the object's status.
-    pub status: watch::Sender<AgentStatus>,
-    /// Whether it attracts traffic.
-    pub readiness: watch::Sender<Readiness>,
-    /// When it last was awake.
-    pub heartbeat: watch::Sender<Instant>,
-    /// Which servers are to be asked whether they serve.
-    pub targets: watch::Sender<Arc<Targets>>,
-    /// What it measures.
-    pub metrics: Arc<Metrics>,
-}
 
 /// The agent.
 pub struct Agent {
@@ -90,17 +53,8 @@ pub struct Agent {
     is_draining: bool,
     /// When the weight of a new server is to grow.
     next_growth: Option<Instant>,
+    drains: History,
     leaving: Option<Instant>,
-}
-
-/// The ends of the channels that the agent is spoken to through.
-pub struct Inlets {
-    /// What is learnt.
-    pub facts: mpsc::Receiver<Fact>,
-    /// Who wants fresh counters.
-    pub refreshes: mpsc::Receiver<Refresh>,
-    /// Told to stop.
-    pub stop: CancellationToken,
 }
 
 impl Agent {
@@ -121,6 +75,7 @@ impl Agent {
             failures: 0,
             is_draining: false,
             next_growth: None,
+            drains: History::default(),
             leaving: None,
         }
     }
@@ -216,8 +171,7 @@ impl Agent {
     /// Looks at what is around the table: sysctls, the interface.
     async fn look_around(&mut self) {
         self.findings = prepare::read(prepare::FINDINGS.as_ref());
-        self.findings
-            .extend(Sysctls::default().set(&self.settings.addresses.families()));
+        self.findings.extend(Sysctls::default().set(&self.needs()));
         self.findings.sort();
         match link::mtu().await {
             Ok(mtu) => self.mtu = mtu,
@@ -233,8 +187,7 @@ impl Agent {
                 observed,
                 steps: 0,
                 drift: 0,
-                is_draining: false,
-                next_growth: None,
+                movement: Movement::default(),
             }));
             return;
         };
@@ -258,6 +211,15 @@ impl Agent {
             if let Some(changed) = self.facts.take_changed() {
                 self.outlets.metrics.programmed_in(changed.elapsed());
             }
+        }
+    }
+
+    fn needs(&self) -> Needs {
+        let needs = Needs::of(self.settings.addresses.families());
+        let timeouts = self.wanted().and_then(|wanted| wanted.desired.table.timeouts);
+        Needs {
+            udp_seconds: timeouts.map_or(needs.udp_seconds, |timeouts| timeouts.udp_seconds),
+            ..needs
         }
     }
 
@@ -291,8 +253,11 @@ impl Agent {
             Ok(converged) => {
                 self.failures = 0;
                 self.trouble = None;
-                self.is_draining = converged.is_draining;
-                self.next_growth = converged.next_growth.map(Instant::from_std);
+                let movement = converged.movement;
+                self.is_draining = movement.is_draining;
+                self.next_growth = movement.next_growth.map(Instant::from_std);
+                self.drains.note(&movement.ended, Timestamp::now());
+                self.outlets.metrics.drained(&movement.ended);
                 self.outlets.metrics.steps.inc_by(converged.steps as u64);
                 self.outlets.metrics.drift.inc_by(converged.drift as u64);
                 // A table found at start was good when it was made.
@@ -352,6 +317,7 @@ impl Agent {
             findings: &self.findings,
             trouble: self.trouble.as_ref(),
             role: readiness.is_ok().then_some(AgentRole::Active),
+            drains: self.drains.newest(),
         });
         self.outlets.status.send_if_modified(|old| {
             let is_new = *old != status;
@@ -385,9 +351,9 @@ impl Agent {
         }
     }
 
+    /// It stays so while it leaves: Kubernetes knows itself whether the pod goes, or only the container is replaced.
     fn readiness(&self) -> Readiness {
         match (&self.trouble, self.blocking()) {
-            _ if self.leaving.is_some() => Err("leaving".to_owned()),
             (Some(trouble), _) if !self.has_table => Err(format!("{}: {}", trouble.reason, trouble.message)),
             (_, Some(finding)) => Err(format!("{}: {finding}", finding.reason())),
             _ if !self.has_table => Err("no table yet".to_owned()),

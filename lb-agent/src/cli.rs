@@ -14,6 +14,7 @@ use crate::dataplane::{Dataplane, Depth};
 use crate::endpoints::Trust;
 use crate::facts::Facts;
 use crate::plan::plan;
+use crate::sysctl::Needs;
 use crate::table::{Family, Table};
 use crate::{dataplane, file, link, prepare};
 
@@ -48,6 +49,9 @@ pub struct PrepareArgs {
     /// The pod's addresses; without them those of this machine.
     #[arg(long, env = "POD_IPS", value_delimiter = ',')]
     pub pod_ips: Vec<String>,
+    /// Seconds that the object's timeouts.udpSeconds says: so long conntrack remembers flows too.
+    #[arg(long, env = "PLB_UDP_SECONDS", default_value_t = Needs::UDP_SECONDS)]
+    pub udp_seconds: u32,
 }
 
 /// Arguments of `serve`.
@@ -95,8 +99,11 @@ pub struct PlanArgs {
 
 /// Prepares and leaves the findings.
 pub async fn run_prepare(arguments: PrepareArgs) {
-    let families = addresses(&arguments.pod_ips).await.families();
-    let findings = prepare::prepare(&families);
+    let needs = Needs {
+        families: addresses(&arguments.pod_ips).await.families(),
+        udp_seconds: arguments.udp_seconds,
+    };
+    let findings = prepare::prepare(&needs);
     if let Err(error) = prepare::write(&findings, &arguments.findings) {
         warn!(error = &error as &dyn std::error::Error, "findings not written");
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use crate::dataplane::{Dataplane, Depth, Error, Observed};
-use crate::drain::{Current, Drain};
+use crate::drain::{Current, Drain, Ended};
 use crate::plan::plan;
 use crate::table::Table;
 use crate::warm_up::WarmUp;
@@ -29,13 +29,22 @@ pub struct Converged {
     pub steps: usize,
     /// How many steps it took to mend what somebody else had changed.
     pub drift: usize,
+    /// Which servers come and go.
+    pub movement: Movement,
+}
+
+/// Which servers come and go.
+#[derive(Debug, Default)]
+pub struct Movement {
     /// Whether servers still drain.
     pub is_draining: bool,
+    /// The drains that ended.
+    pub ended: Vec<Ended>,
     /// When the weight of a new server is to grow.
     pub next_growth: Option<Instant>,
 }
 
-/// How servers come and go.
+/// How fast servers come and go.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Pace {
     /// How long servers that are gone may drain.
@@ -60,18 +69,7 @@ impl Converger {
     pub fn converge(&mut self, wanted: &Table, pace: Pace, depth: Depth) -> Result<Converged, Error> {
         let before = self.dataplane.read(depth, &wanted.rules)?;
         let drift = self.drift(&before.table);
-        let mut table = wanted.clone();
-        let now = Instant::now();
-        self.warm_up.scale(&mut table, &before.table, pace.warm_up, now);
-        let next_growth = self.warm_up.next();
-        let active = before.active();
-        let current = Current {
-            now,
-            table: &before.table,
-            active: &active,
-        };
-        self.drain.extend(&mut table, current, pace.drain);
-        let is_draining = self.drain.is_busy();
+        let (table, movement) = self.paced(wanted, pace, &before);
         let steps = plan(&before.table, &table);
         if steps.is_empty() {
             self.left = Some(table);
@@ -79,8 +77,7 @@ impl Converger {
                 observed: before,
                 steps: 0,
                 drift,
-                is_draining,
-                next_growth,
+                movement,
             });
         }
         for step in &steps {
@@ -98,9 +95,27 @@ impl Converger {
             observed,
             steps: steps.len(),
             drift,
-            is_draining,
-            next_growth,
+            movement,
         })
+    }
+
+    /// What the kernel should hold now: new servers with a part of their weight, and those that are gone with none.
+    fn paced(&mut self, wanted: &Table, pace: Pace, before: &Observed) -> (Table, Movement) {
+        let mut table = wanted.clone();
+        let active = before.active();
+        let current = Current {
+            now: Instant::now(),
+            table: &before.table,
+            active: &active,
+        };
+        self.warm_up.scale(&mut table, current, pace.warm_up);
+        let ended = self.drain.extend(&mut table, current, pace.drain);
+        let movement = Movement {
+            is_draining: self.drain.is_busy(),
+            ended,
+            next_growth: self.warm_up.next(),
+        };
+        (table, movement)
     }
 
     /// Reads what the kernel holds, and changes nothing.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use crd::Protocol;
 use ipvs::{Batch, DestinationEntry};
 use tracing::{debug, info, warn};
 
@@ -82,12 +83,16 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// Numbers of active connections.
+    /// Numbers of connections in use. To the kernel no UDP flow is ever active.
     #[must_use]
     pub fn active(&self) -> ActiveConnections {
+        let in_use = |listener: &Listener, entry: &DestinationEntry| match listener.protocol {
+            Protocol::UDP => entry.inactive_connections,
+            Protocol::TCP | Protocol::SCTP => entry.active_connections,
+        };
         self.servers
             .iter()
-            .map(|(key, entry)| (*key, entry.active_connections))
+            .map(|(key, entry)| (*key, in_use(&key.0, entry)))
             .collect()
     }
 }
@@ -155,7 +160,12 @@ impl Dataplane {
 
     /// Applies steps in order. One that fails stops no other, but nothing old is removed when something new failed.
     pub fn apply(&mut self, steps: &[Step]) -> Result<(), Error> {
-        let is_old = |step: &Step| matches!(step, Step::RemoveServer(..) | Step::RemoveService(..));
+        let is_old = |step: &Step| {
+            matches!(
+                step,
+                Step::RemoveServer(..) | Step::RemoveService(..) | Step::Reorder(..)
+            )
+        };
         let is_rules = |step: &Step| matches!(step, Step::SetRules(..) | Step::RemoveRules(..));
         let (old, new): (Vec<&Step>, Vec<&Step>) = steps.iter().partition(|step| is_old(step));
         let (rules, new): (Vec<&Step>, Vec<&Step>) = new.into_iter().partition(|step| is_rules(step));
@@ -198,11 +208,14 @@ impl Dataplane {
 
     fn apply_ipvs(&mut self, steps: &[&Step]) -> Result<(), Error> {
         let mut batch = Batch::new();
+        let mut reasons: Vec<&Step> = Vec::new();
         for step in steps {
             debug!(%step, "step");
-            match kernel::command(step) {
-                Ok(Some(command)) => batch.push(command),
-                Ok(None) => {}
+            match kernel::commands(step) {
+                Ok(commands) => {
+                    reasons.extend(commands.iter().map(|_| step));
+                    batch.extend(commands);
+                }
                 // Names come from a fixed list, all of which are short enough.
                 Err(error) => warn!(error = &error as &dyn std::error::Error, "scheduler refused"),
             }
@@ -216,7 +229,7 @@ impl Dataplane {
             .map_err(|error| Error::Apply(Box::new(error)))?;
         let mut first = None;
         for rejection in rejections {
-            let step = steps
+            let step = reasons
                 .get(rejection.index)
                 .map(ToString::to_string)
                 .unwrap_or_default();
@@ -263,8 +276,14 @@ fn read_ipvs(client: &mut ipvs::Client, observed: &mut Observed) -> Result<(), i
             scheduling,
             servers: BTreeMap::new(),
         };
+        // The kernel puts new servers before the old ones.
+        let mut before = None;
         for entry in client.destinations(&entry.service.id)? {
             let at = entry.destination.addr;
+            if before.is_some_and(|before| before < at) {
+                observed.table.unordered.insert(listener);
+            }
+            before = Some(at);
             service.servers.insert(at, kernel::server(&entry));
             observed.servers.insert((listener, at), entry);
         }

@@ -1,7 +1,9 @@
 //! Lets servers that go away keep their connections for a while. Pure: the clock is given.
 //!
-//! A server that is in the kernel and no longer wanted gets weight 0 first. It is removed when it has no active
-//! connection left or its time is over. Who comes back is wanted again, and gets its weight back.
+//! A server that is in the kernel and no longer wanted gets weight 0 first. It is removed when it has had no connection
+//! for a moment, or its time is over. Who comes back is wanted again, and gets its weight back.
+
+pub mod history;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -14,13 +16,18 @@ use crate::table::{Listener, Service, Table, Weight};
 /// UDP has no end of a connection: its flows stay on a server of weight 0 as long as packets come.
 const UDP_GRACE: Duration = Duration::from_secs(5);
 
-/// Numbers of active connections, by server.
-pub type ActiveConnections = BTreeMap<(Listener, SocketAddr), u32>;
+/// A handshake under way is no active connection yet, and one that closes none any more.
+const SETTLE: Duration = Duration::from_secs(2);
+
+type Key = (Listener, SocketAddr);
+
+/// Numbers of connections that the removal of a server would cut: the established ones; of UDP all.
+pub type ActiveConnections = BTreeMap<Key, u32>;
 
 /// Remembers since when each server drains.
 #[derive(Debug, Default)]
 pub struct Drain {
-    since: BTreeMap<(Listener, SocketAddr), Instant>,
+    since: BTreeMap<Key, Instant>,
 }
 
 /// What the kernel holds, and when.
@@ -34,9 +41,44 @@ pub struct Current<'a> {
     pub active: &'a ActiveConnections,
 }
 
+/// How a drain ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// All connections had ended.
+    Finished,
+    /// The time was over, and connections were reset.
+    Cut,
+    /// UDP flows go on at other servers.
+    Moved,
+    /// The server is wanted again.
+    Returned,
+}
+
+/// A server whose drain ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Whose server.
+    pub listener: Listener,
+    /// The server.
+    pub server: SocketAddr,
+    /// How.
+    pub outcome: Outcome,
+    /// Connections that were cut, moved or kept.
+    pub connections: u32,
+}
+
+impl Ended {
+    /// The server as the status names it.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.server, self.listener.protocol)
+    }
+}
+
 impl Drain {
-    /// Adds to `wanted` the servers of the current table that still drain.
-    pub fn extend(&mut self, wanted: &mut Table, current: Current<'_>, timeout: Duration) {
+    /// Adds to `wanted` the servers of the current table that still drain. Tells which drains end with it.
+    pub fn extend(&mut self, wanted: &mut Table, current: Current<'_>, timeout: Duration) -> Vec<Ended> {
+        let mut ended = self.returned(wanted, current);
         let mut draining = BTreeSet::new();
         for (listener, service) in &current.table.services {
             let kept = wanted.services.get(listener);
@@ -47,37 +89,79 @@ impl Drain {
             for (address, server) in gone {
                 let key = (*listener, *address);
                 let since = *self.since.entry(key).or_insert(current.now);
+                let elapsed = current.now.saturating_duration_since(since);
                 // Only at weight 0 does "no connections" mean that none will come.
-                let is_idle = server.weight == Weight::DRAINING
-                    && listener.protocol != Protocol::UDP
-                    && current.active.get(&key).copied().unwrap_or_default() == 0;
-                let is_over = current.now.saturating_duration_since(since) >= limit(*listener, timeout);
-                if !is_idle && !is_over {
+                let is_idle =
+                    server.weight == Weight::DRAINING && elapsed >= SETTLE && current.connections(key) == 0;
+                if is_idle || elapsed >= limit(*listener, timeout) {
+                    ended.push(current.ended(key));
+                } else {
                     draining.insert(key);
                 }
             }
         }
         self.since.retain(|key, _| draining.contains(key));
-        for (listener, address) in draining {
-            let Some(service) = current.table.services.get(&listener) else {
-                continue;
-            };
-            // A service that is gone from the spec stays until its connections end, without its mark.
-            let scheduling = &service.scheduling;
-            let kept = wanted.services.entry(listener).or_insert_with(|| Service {
-                scheduling: scheduling.clone(),
-                servers: BTreeMap::new(),
-            });
-            if let Some(server) = service.servers.get(&address) {
-                kept.servers.insert(address, server.draining());
-            }
-        }
+        keep(draining, current.table, wanted);
+        ended
     }
 
     /// Whether any server drains.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         !self.since.is_empty()
+    }
+
+    fn returned(&self, wanted: &Table, current: Current<'_>) -> Vec<Ended> {
+        let is_wanted = |(listener, address): &&Key| {
+            let service = wanted.services.get(listener);
+            service.is_some_and(|service| service.servers.contains_key(address))
+        };
+        let back = self.since.keys().filter(is_wanted);
+        let returned = |key: &Key| Ended {
+            outcome: Outcome::Returned,
+            ..current.ended(*key)
+        };
+        back.map(returned).collect()
+    }
+}
+
+impl Current<'_> {
+    fn connections(&self, key: Key) -> u32 {
+        self.active.get(&key).copied().unwrap_or_default()
+    }
+
+    fn ended(&self, key: Key) -> Ended {
+        let (listener, server) = key;
+        let connections = self.connections(key);
+        let outcome = match (connections, listener.protocol) {
+            (0, _) => Outcome::Finished,
+            (_, Protocol::UDP) => Outcome::Moved,
+            _ => Outcome::Cut,
+        };
+        Ended {
+            listener,
+            server,
+            outcome,
+            connections,
+        }
+    }
+}
+
+/// Adds draining servers to a table.
+fn keep(draining: BTreeSet<Key>, current: &Table, wanted: &mut Table) {
+    for (listener, address) in draining {
+        let Some(service) = current.services.get(&listener) else {
+            continue;
+        };
+        // A service that is gone from the spec stays until its connections end, without its mark.
+        let scheduling = &service.scheduling;
+        let kept = wanted.services.entry(listener).or_insert_with(|| Service {
+            scheduling: scheduling.clone(),
+            servers: BTreeMap::new(),
+        });
+        if let Some(server) = service.servers.get(&address) {
+            kept.servers.insert(address, server.draining());
+        }
     }
 }
 
@@ -116,7 +200,7 @@ mod tests {
         Table {
             services: BTreeMap::from([(listener, service)]),
             rules: BTreeMap::from([(Family::V4, Rules::marking([listener]))]),
-            timeouts: None,
+            ..Table::default()
         }
     }
 
@@ -124,6 +208,7 @@ mod tests {
         drain: Drain,
         start: Instant,
         active: ActiveConnections,
+        ended: Vec<Ended>,
     }
 
     impl Scene {
@@ -132,6 +217,7 @@ mod tests {
                 drain: Drain::default(),
                 start: Instant::now(),
                 active: BTreeMap::new(),
+                ended: Vec::new(),
             }
         }
 
@@ -143,8 +229,14 @@ mod tests {
                 table: current,
                 active: &self.active,
             };
-            self.drain.extend(&mut wanted, current, TIMEOUT);
+            self.ended = self.drain.extend(&mut wanted, current, TIMEOUT);
             wanted
+        }
+
+        /// How the drain of a server ended with the last look.
+        fn ended(&self) -> Option<(Outcome, u32)> {
+            let [ended] = &self.ended[..] else { return None };
+            Some((ended.outcome, ended.connections))
         }
     }
 
@@ -158,14 +250,16 @@ mod tests {
     }
 
     #[test]
-    fn it_is_removed_when_its_connections_have_ended() {
+    fn it_is_removed_when_it_had_no_connections_for_a_moment() {
         let tcp = listener(Protocol::TCP);
         let mut scene = Scene::new();
         let (draining, wanted) = (table(tcp, &[(1, 1), (2, 0)]), table(tcp, &[(1, 1)]));
         scene.active.insert((tcp, at(2)), 1);
         assert_eq!(scene.after(0, &draining, &wanted), draining);
         scene.active.clear();
-        assert_eq!(scene.after(1, &draining, &wanted), wanted);
+        assert_eq!(scene.after(1, &draining, &wanted), draining);
+        assert_eq!(scene.after(2, &draining, &wanted), wanted);
+        assert_eq!(scene.ended(), Some((Outcome::Finished, 0)));
         assert!(!scene.drain.is_busy());
     }
 
@@ -177,7 +271,9 @@ mod tests {
         scene.active.insert((tcp, at(2)), 7);
         assert_eq!(scene.after(0, &draining, &wanted), draining);
         assert_eq!(scene.after(29, &draining, &wanted), draining);
+        assert_eq!(scene.ended(), None);
         assert_eq!(scene.after(30, &draining, &wanted), wanted);
+        assert_eq!(scene.ended(), Some((Outcome::Cut, 7)));
     }
 
     #[test]
@@ -189,6 +285,7 @@ mod tests {
         scene.active.insert((tcp, at(2)), 1);
         scene.after(0, &draining, &one);
         let back = scene.after(20, &draining, &both);
+        assert_eq!(scene.ended(), Some((Outcome::Returned, 1)));
         assert_eq!(
             plan(&draining, &back),
             [Step::SetServer(tcp, at(2), Server::nat(Weight::NORMAL))]
@@ -201,9 +298,11 @@ mod tests {
         let udp = listener(Protocol::UDP);
         let mut scene = Scene::new();
         let (draining, wanted) = (table(udp, &[(1, 1), (2, 0)]), table(udp, &[(1, 1)]));
+        scene.active.insert((udp, at(2)), 3);
         assert_eq!(scene.after(0, &draining, &wanted), draining);
         assert_eq!(scene.after(4, &draining, &wanted), draining);
         assert_eq!(scene.after(5, &draining, &wanted), wanted);
+        assert_eq!(scene.ended(), Some((Outcome::Moved, 3)));
     }
 
     #[test]
@@ -219,17 +318,16 @@ mod tests {
         assert_eq!(now.services, table(tcp, &[(1, 0)]).services);
         assert_eq!(now.rules, none.rules);
         scene.active.clear();
-        assert_eq!(scene.after(1, &now, &none), none);
+        assert_eq!(scene.after(2, &now, &none), none);
     }
 
     #[test]
-    fn an_adopted_draining_server_without_connections_goes_at_once() {
+    fn an_adopted_draining_server_goes_like_any_other() {
         let tcp = listener(Protocol::TCP);
-        let wanted = table(tcp, &[(1, 1)]);
-        assert_eq!(
-            Scene::new().after(0, &table(tcp, &[(1, 1), (2, 0)]), &wanted),
-            wanted
-        );
+        let (draining, wanted) = (table(tcp, &[(1, 1), (2, 0)]), table(tcp, &[(1, 1)]));
+        let mut scene = Scene::new();
+        assert_eq!(scene.after(0, &draining, &wanted), draining);
+        assert_eq!(scene.after(2, &draining, &wanted), wanted);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What `/metrics` tells. Labels come from the table and from fixed sets.
 
+mod conntrack;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
@@ -8,7 +10,9 @@ use std::time::Duration;
 
 use ipvs::DestinationEntry;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text};
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric, LabelValueEncoder, text,
+};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
@@ -16,7 +20,9 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use self::conntrack::Conntrack;
 use crate::dataplane::Observed;
+use crate::drain::{Ended, Outcome};
 use crate::health::metrics::Probes;
 use crate::table::{Listener, Table, Weight};
 
@@ -26,6 +32,23 @@ const LATENCY: [f64; 12] = [0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0, 2
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(crate) struct ReasonLabel {
     pub(crate) reason: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: Outcome,
+}
+
+impl EncodeLabelValue for Outcome {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        let word = match self {
+            Self::Finished => "Finished",
+            Self::Cut => "Cut",
+            Self::Moved => "Moved",
+            Self::Returned => "Returned",
+        };
+        EncodeLabelValue::encode(&word, encoder)
+    }
 }
 
 /// All series, and the registry that prints them.
@@ -46,6 +69,8 @@ pub struct Metrics {
     /// Findings of `prepare`.
     pub findings: Gauge,
     errors: Family<ReasonLabel, Counter>,
+    drains: Family<OutcomeLabel, Counter>,
+    cut: Counter,
     latency: Histogram,
     last_latency: Gauge<f64, AtomicU64>,
 }
@@ -62,6 +87,8 @@ impl Default for Metrics {
             generation: Gauge::default(),
             findings: Gauge::default(),
             errors: Family::default(),
+            drains: Family::default(),
+            cut: Counter::default(),
             latency: Histogram::new(LATENCY),
             last_latency: Gauge::default(),
         };
@@ -83,6 +110,10 @@ impl Metrics {
             "Times the kernel could not be brought to the table",
             self.errors.clone(),
         );
+        let drains = "Servers that ended draining, once a listener";
+        registry.register("drains", drains, self.drains.clone());
+        let cut = "Connections that were reset since the drain time was over";
+        registry.register("cut_connections", cut, self.cut.clone());
         registry.register("ready", "Whether traffic is attracted", self.ready.clone());
         registry.register(
             "programmed_generation",
@@ -116,6 +147,17 @@ impl Metrics {
     /// The kernel could not be brought to the table. The reason is one of a fixed set.
     pub fn failed(&self, reason: &'static str) {
         self.errors.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    /// Drains ended.
+    pub fn drained(&self, ended: &[Ended]) {
+        for drain in ended {
+            let outcome = drain.outcome;
+            self.drains.get_or_create(&OutcomeLabel { outcome }).inc();
+            if outcome == Outcome::Cut {
+                self.cut.inc_by(drain.connections.into());
+            }
+        }
     }
 
     /// What the kernel holds.
@@ -265,35 +307,7 @@ fn each_server<T: Default, M: EncodeMetric>(
     Ok(())
 }
 
-/// How full the connection tracking of this namespace is.
-#[derive(Debug)]
-struct Conntrack;
-
-impl Collector for Conntrack {
-    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
-        let series = [
-            (
-                "conntrack_entries",
-                "Connections tracked in the agent's namespace",
-                "nf_conntrack_count",
-            ),
-            (
-                "conntrack_entries_limit",
-                "Most connections tracked in a namespace of the node",
-                "nf_conntrack_max",
-            ),
-        ];
-        for (name, help, file) in series {
-            let text = std::fs::read_to_string(format!("/proc/sys/net/netfilter/{file}")).ok();
-            if let Some(value) = text.and_then(|text| text.trim().parse().ok()) {
-                gauge(&mut encoder, name, help, value)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn gauge(encoder: &mut DescriptorEncoder, name: &str, help: &str, value: usize) -> fmt::Result {
+pub(crate) fn gauge(encoder: &mut DescriptorEncoder, name: &str, help: &str, value: usize) -> fmt::Result {
     let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
     gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
 }
@@ -338,5 +352,26 @@ mod tests {
         ] {
             assert!(text.lines().any(|it| it == line), "{line} in\n{text}");
         }
+    }
+
+    #[test]
+    fn cut_connections_are_counted() {
+        let cut = |connections| Ended {
+            listener: Listener::marked(crate::table::Family::V4, Protocol::TCP, 80),
+            server: ([10, 0, 0, 1], 8080).into(),
+            outcome: Outcome::Cut,
+            connections,
+        };
+        let metrics = Metrics::default();
+        metrics.drained(&[cut(3), cut(4)]);
+        let text = metrics.encode().expect("can be written");
+        assert!(
+            text.contains("portable_lb_agent_drains_total{outcome=\"Cut\"} 2\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("portable_lb_agent_cut_connections_total 7\n"),
+            "{text}"
+        );
     }
 }

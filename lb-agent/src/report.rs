@@ -1,20 +1,19 @@
 //! What the agent says of itself in the object's status. Pure.
 
-use std::collections::BTreeSet;
+mod servers;
+
+use servers::{count, exceptions};
+
 use std::error::Error as _;
 use std::fmt::Write as _;
 
 use crd::condition::reason;
-use crd::{AgentRole, AgentStatus, ServerCounts, ServerException, ServerState};
+use crd::{AgentRole, AgentStatus, DrainedServer};
 
 use crate::dataplane::{Error, Observed};
-use crate::endpoints::State;
 use crate::facts::{Refusal, Wanted};
 use crate::finding::{Finding, Severity};
-use crate::table::Weight;
 
-/// The most exceptions in a status.
-const EXCEPTIONS: usize = 16;
 /// The longest message in a status.
 const MESSAGE: usize = 1024;
 
@@ -82,6 +81,8 @@ pub struct Situation<'a> {
     pub trouble: Option<&'a Trouble>,
     /// Whether it attracts traffic.
     pub role: Option<AgentRole>,
+    /// The servers that drained last.
+    pub drains: &'a [DrainedServer],
 }
 
 /// The agent's entry in the object's status.
@@ -102,6 +103,7 @@ pub fn agent_status(situation: &Situation<'_>) -> AgentStatus {
             .wanted
             .map(|wanted| exceptions(wanted, situation.observed))
             .unwrap_or_default(),
+        drains: situation.drains.to_vec(),
         reason: reason.map(str::to_owned),
         message,
     }
@@ -148,85 +150,19 @@ fn explain(situation: &Situation<'_>) -> (Option<&'static str>, Option<String>) 
     (reason, Some(message.chars().take(MESSAGE).collect()))
 }
 
-fn count(wanted: &Wanted, observed: Option<&Observed>) -> ServerCounts {
-    let desired = &wanted.desired;
-    let taking = desired.table.server_count();
-    let not_ready = desired
-        .unready
-        .values()
-        .filter(|state| **state == State::NotReady);
-    let is_kept = |(listener, _): &&Key| desired.panicking.contains(listener);
-    let panicking = desired.failing.keys().filter(is_kept).count();
-    let left_out = desired.failing.len() - panicking;
-    let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
-    ServerCounts {
-        total: number(taking + left_out + not_ready.count()),
-        healthy: number(taking.saturating_sub(panicking)),
-        draining: number(
-            observed
-                .map(|observed| draining(wanted, observed).count())
-                .unwrap_or_default(),
-        ),
-        panicking: number(panicking),
-    }
-}
-
-type Key = (crate::table::Listener, std::net::SocketAddr);
-
-/// Servers that keep their connections on the way out. Those that are only not ready are counted as such.
-fn draining<'a>(wanted: &'a Wanted, observed: &'a Observed) -> impl Iterator<Item = (Key, &'static str)> {
-    let servers = observed.table.services.iter().flat_map(|(listener, service)| {
-        service
-            .servers
-            .iter()
-            .map(|(at, server)| ((*listener, *at), server))
-    });
-    let at_zero = servers.filter(|(key, server)| {
-        server.weight == Weight::DRAINING && !wanted.desired.failing.contains_key(key)
-    });
-    at_zero.filter_map(|(key, _)| match wanted.desired.unready.get(&key) {
-        Some(State::NotReady) => None,
-        Some(_) => Some((key, "Terminating")),
-        None => Some((key, "Removed")),
-    })
-}
-
-fn exceptions(wanted: &Wanted, observed: Option<&Observed>) -> Vec<ServerException> {
-    let exception = |(listener, at): Key, state, reason: &str| ServerException {
-        server: format!("{at}/{}", listener.protocol),
-        state,
-        reason: Some(reason.to_owned()),
-    };
-    let unready = wanted
-        .desired
-        .unready
-        .iter()
-        .filter(|(_, state)| **state == State::NotReady);
-    // A server may be behind several listeners, and is told once.
-    let mut exceptions: BTreeSet<ServerException> = unready
-        .map(|(key, _)| exception(*key, ServerState::Unhealthy, "NotReady"))
-        .collect();
-    for (key, reason) in &wanted.desired.failing {
-        exceptions.insert(exception(*key, ServerState::Unhealthy, &reason.to_string()));
-    }
-    for (key, reason) in observed
-        .into_iter()
-        .flat_map(|observed| draining(wanted, observed))
-    {
-        exceptions.insert(exception(key, ServerState::Draining, reason));
-    }
-    exceptions.into_iter().take(EXCEPTIONS).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::desired::Desired;
+    use crate::endpoints::State;
     use crate::health::Reason;
     use crate::prepare::missing_module;
+    use crate::table::Weight;
     use crate::table::{Family, Listener, Rules, Scheduling, Server, Service, Table};
     use crd::Protocol;
+    use crd::{EXCEPTIONS_MAX, ServerException};
     use std::collections::BTreeMap;
+    use std::collections::BTreeSet;
     use std::net::SocketAddr;
     use std::time::Duration;
 
@@ -250,7 +186,7 @@ mod tests {
         Table {
             services: BTreeMap::from([(http(), service)]),
             rules: BTreeMap::from([(Family::V4, Rules::marking([http()]))]),
-            timeouts: None,
+            ..Table::default()
         }
     }
 
@@ -432,7 +368,7 @@ mod tests {
             trouble: Some(&trouble),
             ..Situation::default()
         });
-        assert_eq!(status.exceptions.len(), EXCEPTIONS);
+        assert_eq!(status.exceptions.len(), EXCEPTIONS_MAX);
         assert_eq!(status.message.map(|it| it.len()), Some(MESSAGE));
     }
 }

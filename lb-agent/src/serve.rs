@@ -21,6 +21,7 @@ use crate::health::monitor::Monitor;
 use crate::http::{self, Refresh, Shared};
 use crate::metrics::Metrics;
 use crate::report::Identity;
+use crate::sysctl::Needs;
 use crate::{file, prepare, status};
 
 /// Pause before the credentials are looked for again.
@@ -32,7 +33,7 @@ pub async fn run(arguments: ServeArgs) -> anyhow::Result<()> {
     let settings = settings(&arguments).await;
     if arguments.file.is_some() {
         // No init container did it before. What it finds it logs.
-        let _ = prepare::prepare(&settings.addresses.families());
+        let _ = prepare::prepare(&Needs::of(settings.addresses.families()));
     }
     let (outlets, shared, refreshes, status) = outlets();
     let (facts, learnt) = mpsc::channel(64);

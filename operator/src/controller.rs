@@ -4,7 +4,7 @@ use futures::channel::mpsc;
 use futures::{StreamExt, future};
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::{self, Action, Controller};
-use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::events::Recorder;
 use kube::runtime::reflector::{self, Store, store::Writer};
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource};
@@ -18,13 +18,14 @@ use crate::apply::{self, apply};
 use crate::build::build;
 use crate::causes::causes;
 use crate::config::Config;
+use crate::events;
 use crate::gather::gather;
 use crate::metrics::Metrics;
 use crate::rollout;
 use crate::status;
 use crate::sweep;
 use crate::watches::{Stores, Writers, attach, observe};
-use crd::{PortableLoadBalancer, names};
+use crd::PortableLoadBalancer;
 
 /// A balancer, or the reason why an object is none. A malformed one must not break the watch for the others.
 pub type Guarded = DeserializeGuard<PortableLoadBalancer>;
@@ -97,12 +98,8 @@ impl Context {
     pub fn new(client: Client, config: Config) -> (Arc<Self>, Streams) {
         let (stores, writers) = Stores::new();
         let (balancers, balancers_writer) = reflector::store();
-        let reporter = Reporter {
-            controller: names::OPERATOR_MANAGER.to_owned(),
-            instance: std::env::var("POD_NAME").ok(),
-        };
         let context = Self {
-            recorder: Recorder::new(client.clone(), reporter),
+            recorder: Recorder::new(client.clone(), events::reporter()),
             client,
             config,
             stores,

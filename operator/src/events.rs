@@ -2,11 +2,13 @@
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::runtime::events::{Event, EventType, Recorder};
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 
 use crate::causes::causes;
+use crate::controller::Context;
+use crate::status::Note;
 use crd::condition::{self, reason};
-use crd::shorten;
+use crd::{names, shorten};
 
 /// Greatest length of an Event's note in bytes, with room for characters of several bytes.
 const NOTE_MAX: usize = 250;
@@ -33,6 +35,33 @@ pub(crate) async fn publish(
                 "could not write an event"
             );
         }
+    }
+}
+
+/// Publishes notes that are no transitions.
+pub(crate) async fn note(context: &Context, about: &ObjectReference, notes: Vec<Note>) {
+    for note in notes {
+        let event = Event {
+            type_: note.type_,
+            reason: note.reason.to_owned(),
+            note: Some(shorten(&note.text, NOTE_MAX)),
+            action: "Drain".to_owned(),
+            secondary: None,
+        };
+        // A recorder that knows earlier ones would only count them up, and keep the text of the first.
+        let recorder = Recorder::new(context.client.clone(), reporter());
+        if let Err(error) = recorder.publish(&event, about).await {
+            let (error, reason) = (causes(&error), note.reason);
+            tracing::warn!(error, reason, "could not write an event");
+        }
+    }
+}
+
+/// Who writes Events.
+pub(crate) fn reporter() -> Reporter {
+    Reporter {
+        controller: names::OPERATOR_MANAGER.to_owned(),
+        instance: std::env::var("POD_NAME").ok(),
     }
 }
 

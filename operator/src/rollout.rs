@@ -1,11 +1,12 @@
 //! Brings running agents up to date, one pod at a time: a new image is patched into the pod, so that its network
-//! namespace with the IPVS table and all connections stays; for other changes the pod is made anew.
+//! namespace with the IPVS table and all connections stays; for other changes the pod is made anew. Agents that attract
+//! no traffic go first.
 
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodTemplateSpec};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use crate::apply::{self, delete};
 use crate::build::{SERVE, TEMPLATE};
 use crate::controller::Context;
 use crate::status::pods::is_ready;
-use crd::{PortableLoadBalancer, names};
+use crd::{AgentRole, PortableLoadBalancer, names};
 
 /// Annotation of a patched pod: the container that the new one takes the place of. Until that one is gone, `Ready`
 /// speaks of the old.
@@ -78,7 +79,14 @@ pub(crate) async fn advance(
     let uid = lb.uid().unwrap_or_default();
     let replicas = usize::try_from(lb.spec.redundancy.replicas).unwrap_or_default();
     let find = |name: &str| pods.iter().find(|pod| pod.name_any() == name);
-    let next = plan(pods, template, replicas);
+    let next = plan(
+        pods,
+        template,
+        &Wish {
+            replicas,
+            active: active(lb),
+        },
+    );
     match &next {
         Next::Done => context.slots.release(&uid),
         Next::Wait => {}
@@ -120,16 +128,30 @@ async fn patch(context: &Context, pod: &Pod, template: &PodTemplateSpec) -> Resu
     patched.map(drop).map_err(|error| Error::Patch(name, error))
 }
 
+/// What matters besides the pods.
+struct Wish {
+    /// How many there should be.
+    replicas: usize,
+    /// The names of those that attract traffic.
+    active: BTreeSet<String>,
+}
+
+fn active(lb: &PortableLoadBalancer) -> BTreeSet<String> {
+    let entries = lb.status.iter().flat_map(|status| &status.agents);
+    let active = entries.filter(|entry| entry.role == Some(AgentRole::Active));
+    active.map(|entry| entry.name.clone()).collect()
+}
+
 /// Pods that serve nothing are brought up to date at once, all others only while the rest serve.
-fn plan(pods: &[Arc<Pod>], template: &PodTemplateSpec, replicas: usize) -> Next {
+fn plan(pods: &[Arc<Pod>], template: &PodTemplateSpec, wish: &Wish) -> Next {
     let pods: Vec<&Pod> = pods.iter().map(AsRef::as_ref).filter(|pod| lives(pod)).collect();
     let mut outdated: Vec<(&Pod, Next)> = pods
         .iter()
         .filter_map(|pod| Some((*pod, step(pod, template)?)))
         .collect();
-    // Idle ones first, else in the order of names.
-    outdated.sort_by_key(|(pod, _)| serves(pod));
-    let settled = pods.len() >= replicas && pods.iter().all(|pod| serves(pod));
+    // Idle ones first, then backups, else in the order of names.
+    outdated.sort_by_key(|(pod, _)| (serves(pod), wish.active.contains(&pod.name_any())));
+    let settled = pods.len() >= wish.replicas && pods.iter().all(|pod| serves(pod));
     match outdated.into_iter().next() {
         Some((pod, next)) if settled || !serves(pod) => next,
         None if settled => Next::Done,
@@ -205,20 +227,46 @@ mod tests {
         Arc::new(serde_json::from_value(pod).expect("valid"))
     }
 
+    fn wish(replicas: usize) -> Wish {
+        Wish {
+            replicas,
+            active: BTreeSet::new(),
+        }
+    }
+
     #[test]
     fn up_to_date_pods_are_left_alone() {
         let pods = [pod("a", "True", "1", "x"), pod("b", "True", "1", "x")];
-        assert_eq!(plan(&pods, &template("1", "x"), 2), Next::Done);
+        assert_eq!(plan(&pods, &template("1", "x"), &wish(2)), Next::Done);
     }
 
     #[test]
     fn a_new_image_is_patched_one_pod_at_a_time() {
         let pods = [pod("a", "True", "1", "x"), pod("b", "True", "1", "x")];
-        assert_eq!(plan(&pods, &template("1", "y"), 2), Next::Patch("a".into()));
+        assert_eq!(
+            plan(&pods, &template("1", "y"), &wish(2)),
+            Next::Patch("a".into())
+        );
         let pods = [pod("a", "False", "1", "y"), pod("b", "True", "1", "x")];
-        assert_eq!(plan(&pods, &template("1", "y"), 2), Next::Wait);
+        assert_eq!(plan(&pods, &template("1", "y"), &wish(2)), Next::Wait);
         let pods = [pod("a", "True", "1", "y"), pod("b", "True", "1", "x")];
-        assert_eq!(plan(&pods, &template("1", "y"), 2), Next::Patch("b".into()));
+        assert_eq!(
+            plan(&pods, &template("1", "y"), &wish(2)),
+            Next::Patch("b".into())
+        );
+    }
+
+    #[test]
+    fn backups_go_before_the_one_that_attracts_traffic() {
+        let pods = [pod("a", "True", "1", "x"), pod("b", "True", "1", "x")];
+        let wish = Wish {
+            active: BTreeSet::from(["a".to_owned()]),
+            ..wish(2)
+        };
+        assert_eq!(plan(&pods, &template("1", "y"), &wish), Next::Patch("b".into()));
+        assert_eq!(plan(&pods, &template("2", "x"), &wish), Next::Replace("b".into()));
+        let pods = [pod("a", "False", "1", "x"), pod("b", "True", "1", "x")];
+        assert_eq!(plan(&pods, &template("1", "y"), &wish), Next::Patch("a".into()));
     }
 
     #[test]
@@ -226,24 +274,33 @@ mod tests {
         let mut patched = Arc::unwrap_or_clone(pod("a", "True", "1", "y"));
         patched.annotations_mut().insert(REPLACED.into(), "c1".into());
         let pods = [Arc::new(patched.clone()), pod("b", "True", "1", "x")];
-        assert_eq!(plan(&pods, &template("1", "y"), 2), Next::Wait);
+        assert_eq!(plan(&pods, &template("1", "y"), &wish(2)), Next::Wait);
         patched.annotations_mut().insert(REPLACED.into(), "c0".into());
         let pods = [Arc::new(patched), pod("b", "True", "1", "x")];
-        assert_eq!(plan(&pods, &template("1", "y"), 2), Next::Patch("b".into()));
+        assert_eq!(
+            plan(&pods, &template("1", "y"), &wish(2)),
+            Next::Patch("b".into())
+        );
     }
 
     #[test]
     fn another_template_makes_pods_anew_while_the_others_serve() {
         let pods = [pod("a", "True", "1", "x"), pod("b", "True", "1", "x")];
-        assert_eq!(plan(&pods, &template("2", "x"), 2), Next::Replace("a".into()));
+        assert_eq!(
+            plan(&pods, &template("2", "x"), &wish(2)),
+            Next::Replace("a".into())
+        );
         let pods = [pod("b", "True", "1", "x")];
-        assert_eq!(plan(&pods, &template("2", "x"), 2), Next::Wait);
+        assert_eq!(plan(&pods, &template("2", "x"), &wish(2)), Next::Wait);
     }
 
     #[test]
     fn a_pod_that_serves_nothing_goes_first_and_at_once() {
         let pods = [pod("a", "True", "1", "x"), pod("b", "False", "1", "x")];
-        assert_eq!(plan(&pods, &template("2", "x"), 3), Next::Replace("b".into()));
+        assert_eq!(
+            plan(&pods, &template("2", "x"), &wish(3)),
+            Next::Replace("b".into())
+        );
     }
 
     #[test]

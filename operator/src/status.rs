@@ -2,6 +2,8 @@
 
 pub mod addresses;
 mod backends;
+mod differ;
+mod drains;
 pub mod malformed;
 mod memory;
 pub mod network;
@@ -16,7 +18,6 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::Resource;
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::causes::causes;
@@ -25,12 +26,11 @@ use crate::gather::Observed;
 use crate::{apply, events};
 use crd::condition::{self, reason};
 use crd::{AgentStatus, PortableLoadBalancer, PortableLoadBalancerStatus, SchedulerName, shorten, validate};
+pub(crate) use drains::Note;
 pub(crate) use memory::Memory;
 use pods::Agent;
 use truth::{Finding, View};
 
-/// Agents write their entries some seconds apart: tables that differ for less long are merely on their way.
-const SETTLE: Duration = Duration::from_secs(15);
 /// Greatest length of a condition's message in characters.
 const MESSAGE_MAX: usize = 1024;
 
@@ -83,26 +83,26 @@ pub(crate) async fn report(context: &Context, facts: &Facts<'_>) -> Result<Optio
         .conditions
         .take()
         .unwrap_or_else(|| live.conditions.clone());
-    let differ = since(facts, remembered.differ_since);
-    let settled = differ.is_some_and(|since| since.elapsed() >= SETTLE);
-    let status = status(facts, &before, settled);
+    let behind = remembered.differ.look(&hashes(facts), Instant::now());
+    let status = status(facts, &before, &behind);
+    let about = lb.object_ref(&());
     if own_part(&live) != own_part(&status) {
         patch::status(&context.client, lb, &status)
             .await
             .map_err(Error::Write)?;
-        events::publish(
-            &context.recorder,
-            &lb.object_ref(&()),
-            &before,
-            &status.conditions,
-        )
-        .await;
+        events::publish(&context.recorder, &about, &before, &status.conditions).await;
     }
     remembered.conditions = Some(status.conditions);
-    remembered.differ_since = differ;
+    remembered.drains.take(lb, context.memory.start());
+    let notes = remembered.drains.due(lb, Instant::now());
+    let again = [
+        remembered.differ.wait(Instant::now()),
+        remembered.drains.wait(Instant::now()),
+    ];
     context.memory.keep(lb, remembered);
+    events::note(context, &about, notes).await;
     patch::forget_vanished(context, facts).await?;
-    Ok(differ.filter(|_| !settled).map(|_| SETTLE))
+    Ok(again.into_iter().flatten().min())
 }
 
 /// The operator's part of a status, in an order that depends on nothing.
@@ -116,12 +116,12 @@ fn own_part(status: &PortableLoadBalancerStatus) -> PortableLoadBalancerStatus {
 }
 
 /// The operator's part of the status. Pure but for the clock.
-fn status(facts: &Facts<'_>, before: &[Condition], tables_differ: bool) -> PortableLoadBalancerStatus {
+fn status(facts: &Facts<'_>, before: &[Condition], behind: &[String]) -> PortableLoadBalancerStatus {
     let Facts { lb, observed, .. } = facts;
     let agents = agents(facts);
     let entries = heard(&agents);
     let addresses = addresses::addresses(lb, observed);
-    let view = view(facts, &agents, tables_differ);
+    let view = view(facts, &agents, behind);
     let servers = view.servers;
     let mut conditions = before.to_vec();
     conditions.retain(|it| condition::ALL.contains(&it.type_.as_str()));
@@ -153,7 +153,7 @@ fn status(facts: &Facts<'_>, before: &[Condition], tables_differ: bool) -> Porta
     }
 }
 
-fn view(facts: &Facts<'_>, agents: &[Agent<'_>], tables_differ: bool) -> View {
+fn view(facts: &Facts<'_>, agents: &[Agent<'_>], behind: &[String]) -> View {
     let Facts {
         lb,
         observed,
@@ -164,11 +164,6 @@ fn view(facts: &Facts<'_>, agents: &[Agent<'_>], tables_differ: bool) -> View {
         let values: Vec<String> = found.into_iter().map(|address| address.value).collect();
         values.join(", ")
     });
-    let differ = || {
-        let message = "agents hold different tables for the same generation; the counts in status.agents and the agents' \
-                       logs tell which of them lags behind";
-        tables_differ.then(|| Finding::new(reason::TABLES_DIFFER, message))
-    };
     let first = |of: fn(&Agent<'_>) -> Option<Finding>| agents.iter().find_map(of);
     let broken = first(|agent| agent.wrong.clone().filter(|_| !agent.programmed));
     let serves_before = agents
@@ -186,7 +181,7 @@ fn view(facts: &Facts<'_>, agents: &[Agent<'_>], tables_differ: bool) -> View {
             .or_else(|| observed.agents.as_deref().and_then(pods_refused))
             .or_else(|| first(|agent| agent.pending.clone())),
         trouble: refused
-            .or_else(differ)
+            .or_else(|| differ::finding(behind))
             .or_else(|| first(|agent| agent.wrong.clone())),
         servers: backends::counts(&heard(agents)),
     }
@@ -254,14 +249,12 @@ fn pods_refused(agents: &ReplicaSet) -> Option<Finding> {
     ))
 }
 
-/// Since when agents that serve this generation hold different tables.
-fn since(facts: &Facts<'_>, known: Option<Instant>) -> Option<Instant> {
+/// The tables of the agents that serve this generation.
+fn hashes(facts: &Facts<'_>) -> differ::Hashes {
     let agents = agents(facts);
     let serving = agents.iter().filter(|agent| agent.programmed);
-    let hashes: BTreeSet<&String> = serving
-        .filter_map(|agent| agent.entry?.table_hash.as_ref())
-        .collect();
-    (hashes.len() > 1).then(|| known.unwrap_or_else(Instant::now))
+    let hash = |entry: &AgentStatus| Some((entry.name.clone(), entry.table_hash.clone()?));
+    serving.filter_map(|agent| hash(agent.entry?)).collect()
 }
 
 /// Whole seconds, as objects have them.

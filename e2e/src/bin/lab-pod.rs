@@ -36,6 +36,9 @@ enum Command {
         /// The port to listen on.
         #[arg(long, default_value_t = 8081)]
         port: u16,
+        /// How many seconds to go on after SIGTERM.
+        #[arg(long, default_value_t = 0)]
+        linger: u64,
     },
     /// Request an http:// address, and count the answers by server.
     Get {
@@ -62,10 +65,11 @@ fn main() -> anyhow::Result<ExitCode> {
             signals.wait_for_end()?;
             server.end(Duration::from_secs(linger), Duration::from_secs(drain));
         }
-        Command::Udp { port } => {
+        Command::Udp { port, linger } => {
             let socket = UdpSocket::bind(&any(port)[..])?;
             thread::spawn(move || udp::serve(&socket, &Identity::from_env()));
             signals.wait_for_end()?;
+            thread::sleep(Duration::from_secs(linger));
         }
         Command::Get {
             url,

@@ -3,6 +3,9 @@
 /// A Deployment and a Service, both named `web`, of three small servers on as many nodes.
 pub const WEB: &str = include_str!("web.yaml");
 
+/// The same with two servers that answer by UDP too, to be rolled.
+pub const ROLL: &str = include_str!("roll.yaml");
+
 /// A balancer in front of `web`; `spec` is the rest of its spec, as a flow mapping's inner part.
 #[must_use]
 pub fn plb(name: &str, spec: &str) -> String {

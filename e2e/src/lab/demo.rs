@@ -120,11 +120,8 @@ mod tests {
             ("pod=web-b node=node2 ip=10.244.1.2", 2),
             ("pod=web-a node=node1 ip=10.244.0.2", 3),
         ];
-        let answers = answers.map(|(line, count)| (line.to_owned(), count)).into();
-        let tally = Tally {
-            answers,
-            failures: Vec::new(),
-        };
+        let mut tally = Tally::default();
+        tally.answers = answers.map(|(line, count)| (line.to_owned(), count)).into();
         assert_eq!(
             summary(&tally),
             "  node1  web-a  answered 3\n  node2  web-b  answered 2\n"

@@ -5,14 +5,17 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Error, ErrorKind, Read, Result, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 const LONGEST_LINE: u64 = 8 * 1024;
 
 /// One connection, for requests one after another.
 #[derive(Debug)]
-pub struct Connection(BufReader<TcpStream>);
+pub struct Connection {
+    stream: BufReader<TcpStream>,
+    is_closing: bool,
+}
 
 impl Connection {
     /// Connects.
@@ -21,13 +24,22 @@ impl Connection {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Self(BufReader::new(stream)))
+        Ok(Self {
+            stream: BufReader::new(stream),
+            is_closing: false,
+        })
     }
 
     /// The body of `path`, over a connection that stays.
     pub fn get(&mut self, path: &str) -> Result<String> {
         self.request(path, "keep-alive")?;
         self.body()
+    }
+
+    /// Whether the server has said that it closes the connection.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.is_closing
     }
 
     /// Asks for `path`; the answer's body is read with [`Read`] afterwards. Returns the body's length.
@@ -38,7 +50,7 @@ impl Connection {
 
     fn request(&mut self, path: &str, connection: &str) -> Result<()> {
         let request = format!("GET {path} HTTP/1.1\r\nHost: lab\r\nConnection: {connection}\r\n\r\n");
-        self.0.get_mut().write_all(request.as_bytes())
+        self.stream.get_mut().write_all(request.as_bytes())
     }
 
     fn head(&mut self) -> Result<u64> {
@@ -55,6 +67,9 @@ impl Connection {
             if header.is_empty() {
                 return Ok(length);
             }
+            if let Some(value) = header.strip_prefix("connection:") {
+                self.is_closing = value.trim() == "close";
+            }
             if let Some(value) = header.strip_prefix("content-length:") {
                 length = value
                     .trim()
@@ -64,9 +79,10 @@ impl Connection {
         }
     }
 
-    fn line(&mut self) -> Result<String> {
+    /// One more line of what the server sends.
+    pub fn line(&mut self) -> Result<String> {
         let mut line = String::new();
-        if self.0.by_ref().take(LONGEST_LINE).read_line(&mut line)? == 0 {
+        if self.stream.by_ref().take(LONGEST_LINE).read_line(&mut line)? == 0 {
             return Err(ErrorKind::UnexpectedEof.into());
         }
         Ok(line)
@@ -75,7 +91,7 @@ impl Connection {
     fn body(&mut self) -> Result<String> {
         let length = self.head()?;
         let mut body = String::new();
-        self.0.by_ref().take(length).read_to_string(&mut body)?;
+        self.stream.by_ref().take(length).read_to_string(&mut body)?;
         if (body.len() as u64) < length {
             return Err(ErrorKind::UnexpectedEof.into());
         }
@@ -85,7 +101,7 @@ impl Connection {
 
 impl Read for Connection {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
-        self.0.read(buffer)
+        self.stream.read(buffer)
     }
 }
 
@@ -96,6 +112,32 @@ pub fn get(address: SocketAddr, path: &str) -> Result<String> {
     connection.body()
 }
 
+/// A client that keeps its connection until the server says that it closes it, as browsers and proxies do.
+#[derive(Debug)]
+pub struct Keeper {
+    address: SocketAddr,
+    open: Option<Connection>,
+}
+
+impl Keeper {
+    /// Connects with the first request.
+    #[must_use]
+    pub fn new(address: SocketAddr) -> Self {
+        Self { address, open: None }
+    }
+
+    /// The body of `path`. A request that fails is not tried again.
+    pub fn get(&mut self, path: &str) -> Result<String> {
+        let mut connection = match self.open.take() {
+            Some(connection) => connection,
+            None => Connection::open(self.address)?,
+        };
+        let body = connection.get(path)?;
+        self.open = Some(connection).filter(|connection| !connection.is_closing());
+        Ok(body)
+    }
+}
+
 /// What many requests came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -103,13 +145,21 @@ pub struct Tally {
     pub answers: BTreeMap<String, usize>,
     /// Failed requests, as text.
     pub failures: Vec<String>,
+    /// The longest time from one answer to the next.
+    pub longest_gap: Duration,
+    last: Option<Instant>,
 }
 
 impl Tally {
     /// Counts one request. Only the first failures are kept as text, so that a long run stays small.
     pub fn count(&mut self, outcome: Result<String>) {
         match outcome {
-            Ok(body) => *self.answers.entry(body.trim().to_owned()).or_default() += 1,
+            Ok(body) => {
+                *self.answers.entry(body.trim().to_owned()).or_default() += 1;
+                let now = Instant::now();
+                let gap = self.last.replace(now).map(|last| now.duration_since(last));
+                self.longest_gap = self.longest_gap.max(gap.unwrap_or_default());
+            }
             Err(error) => self.failures.push(error.to_string()),
         }
     }

@@ -3,6 +3,7 @@
 //! `e2e/runner` boots a machine around these tests whose kernel has IPVS.
 
 mod health;
+#[allow(dead_code, reason = "shared with other tests, which use other parts")]
 mod scene;
 
 use std::net::{SocketAddr, TcpStream};
@@ -242,6 +243,12 @@ fn a_server_comes_back_while_it_drains() {
         scene.servers().contains(&"10.1.0.2:8080 1".to_owned())
     });
     assert!(open.iter_mut().all(scene::Connection::echoes));
+    // Once a family.
+    let metrics = scene.admin("/metrics");
+    assert!(
+        metrics.contains("portable_lb_agent_drains_total{outcome=\"Returned\"} 2\n"),
+        "{metrics}"
+    );
 }
 
 #[test]
@@ -267,6 +274,13 @@ fn draining_ends_with_its_time_even_across_a_restart() {
     let (gone, stays): (Vec<_>, Vec<_>) = open.iter_mut().partition(|connection| connection.server == 2);
     assert!(gone.into_iter().all(|connection| !connection.echoes()));
     assert!(stays.into_iter().all(scene::Connection::echoes));
+    let metrics = scene.admin("/metrics");
+    for series in ["drains_total{outcome=\"Cut\"} 1\n", "cut_connections_total 1\n"] {
+        assert!(
+            metrics.contains(&format!("portable_lb_agent_{series}")),
+            "{metrics}"
+        );
+    }
 }
 
 #[test]

@@ -1,31 +1,50 @@
 //! What the operator remembers from one report to the next. A new process starts with nothing, and loses nothing but time.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
 
+use super::differ::Differ;
+use super::drains::Drains;
 use crd::PortableLoadBalancer;
 
 /// What the operator itself wrote last, by balancer: its stores may not show it yet.
-#[derive(Default)]
-pub(crate) struct Memory(Mutex<HashMap<(String, String), Remembered>>);
+pub(crate) struct Memory {
+    balancers: Mutex<HashMap<(String, String), Remembered>>,
+    start: Time,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            balancers: Mutex::default(),
+            start: super::now(),
+        }
+    }
+}
 
 #[derive(Clone, Default)]
 pub(super) struct Remembered {
     uid: String,
     /// The conditions written last.
     pub(super) conditions: Option<Vec<Condition>>,
-    /// Since when the agents' tables differ.
-    pub(super) differ_since: Option<Instant>,
+    /// How the agents' tables differ.
+    pub(super) differ: Differ,
+    /// What the agents told of drains.
+    pub(super) drains: Drains,
 }
 
 impl Memory {
+    /// When this process began.
+    pub(super) fn start(&self) -> &Time {
+        &self.start
+    }
+
     pub(super) fn recall(&self, lb: &PortableLoadBalancer) -> Remembered {
         let uid = lb.uid().unwrap_or_default();
         let known = self
-            .0
+            .balancers
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .get(&key(lb))
@@ -40,7 +59,7 @@ impl Memory {
     }
 
     pub(super) fn keep(&self, lb: &PortableLoadBalancer, remembered: Remembered) {
-        self.0
+        self.balancers
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(key(lb), remembered);
@@ -49,7 +68,10 @@ impl Memory {
     /// Drops what is known of a balancer that is gone.
     pub(crate) fn forget(&self, namespace: &str, name: &str) {
         let key = (namespace.to_owned(), name.to_owned());
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        self.balancers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&key);
     }
 }
 
