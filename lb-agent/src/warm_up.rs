@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::drain::Current;
-use crate::table::{Listener, Table, Weight};
+use crate::table::{Listener, Server, Table, Weight};
 
 /// The full weight of a server of weight 1.
 const FACTOR: u32 = 100;
@@ -35,12 +35,17 @@ impl WarmUp {
         let step = (ramp / STEPS).max(Duration::from_millis(1));
         let mut warming = BTreeSet::new();
         for (listener, service) in &mut wanted.services {
+            let taking = taking(*listener, current.table);
             for (address, server) in &mut service.servers {
                 let full = server.weight.0.saturating_mul(FACTOR);
                 server.weight = Weight(full);
                 let key = (*listener, *address);
-                let Some(since) = self.begin(key, current) else {
-                    continue;
+                // Where nobody else takes connections, there is nobody to spare it.
+                let is_new = !taking.is_empty() && !taking.contains(address);
+                let since = match self.since.get(&key) {
+                    Some(since) => *since,
+                    None if is_new => *self.since.entry(key).or_insert(current.now),
+                    None => continue,
                 };
                 let passed = current.now.saturating_duration_since(since).as_millis() / step.as_millis();
                 let reached = u32::try_from(passed).unwrap_or(STEPS).saturating_add(1);
@@ -56,28 +61,26 @@ impl WarmUp {
         self.since.retain(|key, _| warming.contains(key));
     }
 
-    /// Since when the server warms up; `None` if it does not.
-    fn begin(&mut self, key: (Listener, SocketAddr), current: Current<'_>) -> Option<Instant> {
-        if let Some(since) = self.since.get(&key) {
-            return Some(*since);
-        }
-        let (listener, address) = key;
-        let present = &current.table.services.get(&listener)?.servers;
-        let takes = |address: &SocketAddr| {
-            present
-                .get(address)
-                .is_some_and(|server| server.weight != Weight::DRAINING)
-        };
-        // Where nobody else takes connections, there is nobody to spare it.
-        let is_new = !takes(&address) && present.keys().any(takes);
-        is_new.then(|| *self.since.entry(key).or_insert(current.now))
-    }
-
     /// When the next weight is to grow.
     #[must_use]
     pub fn next(&self) -> Option<Instant> {
         self.next
     }
+}
+
+/// The servers of a listener that take new connections.
+fn taking(listener: Listener, table: &Table) -> BTreeSet<SocketAddr> {
+    let servers = table
+        .services
+        .get(&listener)
+        .map(|service| service.servers.iter());
+    let takes = |(_, server): &(&SocketAddr, &Server)| server.weight != Weight::DRAINING;
+    servers
+        .into_iter()
+        .flatten()
+        .filter(takes)
+        .map(|(at, _)| *at)
+        .collect()
 }
 
 /// The weight at that step: never 0, which would drain.
@@ -90,7 +93,7 @@ fn part(full: u32, step: u32) -> Weight {
 mod tests {
     use super::*;
     use crate::drain::ActiveConnections;
-    use crate::table::{Family, Scheduling, Server, Service};
+    use crate::table::{Family, Scheduling, Service};
     use crd::Protocol;
 
     const RAMP: Duration = Duration::from_secs(20);
