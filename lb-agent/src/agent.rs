@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::{error, info, warn};
 
-use crate::converge::{Converged, Converger, Movement, Pace};
+use crate::converge::{Converged, Converger, Pace};
 use crate::dataplane::{Dataplane, Depth, Error, Observed};
 use crate::desired::Desired;
 use crate::drain::history::History;
@@ -88,7 +88,7 @@ impl Agent {
             let depth = if resync <= Instant::now() {
                 Depth::All
             } else {
-                Depth::Servers
+                Depth::Draining
             };
             let had_failed = self.failures > 0;
             if depth == Depth::All || self.blocking().is_some() {
@@ -187,7 +187,9 @@ impl Agent {
                 observed,
                 steps: 0,
                 drift: 0,
-                movement: Movement::default(),
+                is_draining: false,
+                ended: Vec::new(),
+                next_growth: None,
             }));
             return;
         };
@@ -253,16 +255,15 @@ impl Agent {
             Ok(converged) => {
                 self.failures = 0;
                 self.trouble = None;
-                let movement = converged.movement;
-                self.is_draining = movement.is_draining;
-                self.next_growth = movement.next_growth.map(Instant::from_std);
-                self.drains.note(&movement.ended, Timestamp::now());
-                self.outlets.metrics.drained(&movement.ended);
+                self.is_draining = converged.is_draining;
+                self.next_growth = converged.next_growth.map(Instant::from_std);
+                self.drains.note(&converged.ended, Timestamp::now());
+                self.outlets.metrics.drained(&converged.ended);
                 self.outlets.metrics.steps.inc_by(converged.steps as u64);
                 self.outlets.metrics.drift.inc_by(converged.drift as u64);
                 // A table found at start was good when it was made.
                 self.has_table |= is_complete(&converged.observed);
-                self.observed = Some(Arc::new(converged.observed));
+                self.observed = Some(converged.observed);
             }
             Err(error) => {
                 self.failures = self.failures.saturating_add(1);
@@ -287,7 +288,7 @@ impl Agent {
         if let Ok((observed, info)) = result {
             self.outlets
                 .metrics
-                .observed(Arc::new(observed), Some(info.connection_table_size));
+                .observed(observed, Some(info.connection_table_size));
         }
     }
 

@@ -10,6 +10,7 @@ pub mod converge;
 pub mod dataplane;
 pub mod desired;
 pub mod drain;
+pub mod drift;
 pub mod endpoints;
 pub mod facts;
 pub mod file;

@@ -53,6 +53,21 @@ impl Step {
             Self::Reorder(..) => "reorder",
         }
     }
+
+    /// Whose service it is about, if it is about one.
+    #[must_use]
+    pub fn listener(&self) -> Option<Listener> {
+        match self {
+            Self::AddService(at, ..)
+            | Self::AddServer(at, ..)
+            | Self::SetServer(at, ..)
+            | Self::SetService(at, ..)
+            | Self::RemoveServer(at, ..)
+            | Self::Reorder(at, _)
+            | Self::RemoveService(at) => Some(*at),
+            Self::SetTimeouts(..) | Self::SetRules(..) | Self::RemoveRules(..) => None,
+        }
+    }
 }
 
 impl fmt::Display for Step {

@@ -109,13 +109,16 @@ pub fn agent_status(situation: &Situation<'_>) -> AgentStatus {
     }
 }
 
-/// Of what takes new connections. A kernel that holds what is wanted holds other weights too while servers warm up.
+/// Of what takes new connections. While servers warm up the kernel holds other weights than are wanted in the end.
 fn table_hash(situation: &Situation<'_>, observed: &Observed) -> String {
-    let as_wanted = situation
-        .wanted
-        .filter(|wanted| situation.programmed == Some(wanted.generation) && situation.trouble.is_none());
-    let table = as_wanted.map_or(&observed.table, |wanted| &wanted.desired.table);
-    table.serving().hash()
+    let warming = situation.wanted.filter(|wanted| {
+        let is_held = situation.programmed == Some(wanted.generation) && situation.trouble.is_none();
+        is_held && !wanted.warm_up.is_zero()
+    });
+    match warming {
+        Some(wanted) => wanted.desired.table.serving().hash(),
+        None => observed.hash().to_owned(),
+    }
 }
 
 /// A reason only where nothing, or not this generation, is served; a message also where something could be better.
