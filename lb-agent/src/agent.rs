@@ -1,28 +1,33 @@
 //! The agent's one loop: facts come in, and only it touches the kernel.
 
-mod ends;
-
-pub use ends::*;
-
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crd::AgentRole;
+use crd::{AgentRole, AgentStatus};
 use k8s_openapi::jiff::Timestamp;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::addresses::Addresses;
 use crate::converge::{Converged, Converger, Pace};
 use crate::dataplane::{Dataplane, Depth, Error, Observed};
 use crate::desired::Desired;
 use crate::drain::history::History;
+use crate::endpoints::Trust;
 use crate::facts::{Fact, Facts, Wanted};
 use crate::finding::{Finding, Severity};
-use crate::http::Readiness;
-use crate::report::{Situation, Trouble, agent_status};
+use crate::health::Targets;
+use crate::http::{Readiness, Refresh};
+use crate::link::LOOPBACK;
+use crate::metrics::Metrics;
+use crate::report::{Identity, Situation, Trouble, agent_status};
 use crate::sysctl::{Needs, Sysctls};
-use crate::{link, prepare};
+use crate::ways::{self, Ways};
+use crate::{link, prepare, pressure};
 
 /// Changes that come together are done together.
 const COALESCE: Duration = Duration::from_millis(20);
@@ -34,6 +39,44 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// So long clients may still be sent here after the pod was told to go.
 const LINGER: Duration = Duration::from_secs(5);
+
+/// What the agent is told at start.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Who it is.
+    pub identity: Identity,
+    /// Its own addresses.
+    pub addresses: Addresses,
+    /// Whose addresses it takes.
+    pub trust: Trust,
+    /// How often everything is read back.
+    pub resync: Duration,
+    /// What it does when told to stop.
+    pub farewell: Farewell,
+}
+
+/// What to do when told to stop. The table stays in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Farewell {
+    /// Go at once: the kernel goes on alone.
+    AtOnce,
+    /// The pod is going: serve on until nobody is connected, for at most so long, or the object's drain timeout.
+    Linger(Option<Duration>),
+}
+
+/// The ends of the channels that the agent speaks through.
+pub struct Outlets {
+    /// Its entry in the object's status.
+    pub status: watch::Sender<AgentStatus>,
+    /// Whether it attracts traffic.
+    pub readiness: watch::Sender<Readiness>,
+    /// When it last was awake.
+    pub heartbeat: watch::Sender<Instant>,
+    /// Which servers are to be asked whether they serve.
+    pub targets: watch::Sender<Arc<Targets>>,
+    /// What it measures.
+    pub metrics: Arc<Metrics>,
+}
 
 /// The agent.
 pub struct Agent {
@@ -49,12 +92,27 @@ pub struct Agent {
     trouble: Option<Trouble>,
     findings: Vec<Finding>,
     mtu: Option<u32>,
+    ways: Ways,
+    /// The balancer's addresses that are known to be taken.
+    held: Option<BTreeSet<IpAddr>>,
+    /// What the sysctls were set for.
+    needs: Option<Needs>,
     failures: u32,
     is_draining: bool,
+    drains: History,
     /// When the weight of a new server is to grow.
     next_growth: Option<Instant>,
-    drains: History,
     leaving: Option<Instant>,
+}
+
+/// The ends of the channels that the agent is spoken to through.
+pub struct Inlets {
+    /// What is learnt.
+    pub facts: mpsc::Receiver<Fact>,
+    /// Who wants fresh counters.
+    pub refreshes: mpsc::Receiver<Refresh>,
+    /// Told to stop.
+    pub stop: CancellationToken,
 }
 
 impl Agent {
@@ -72,10 +130,13 @@ impl Agent {
             trouble: None,
             findings: Vec::new(),
             mtu: None,
+            ways: Ways::default(),
+            held: None,
+            needs: None,
             failures: 0,
             is_draining: false,
-            next_growth: None,
             drains: History::default(),
+            next_growth: None,
             leaving: None,
         }
     }
@@ -96,6 +157,8 @@ impl Agent {
             }
             if depth == Depth::All {
                 resync = Instant::now() + self.settings.resync;
+                self.ways.forget();
+                self.held = None;
             }
             self.converge(depth).await;
             if had_failed && self.failures == 0 {
@@ -171,7 +234,13 @@ impl Agent {
     /// Looks at what is around the table: sysctls, the interface.
     async fn look_around(&mut self) {
         self.findings = prepare::read(prepare::FINDINGS.as_ref());
-        self.findings.extend(Sysctls::default().set(&self.needs()));
+        let needs = self.needs();
+        self.findings.extend(Sysctls::default().set(&needs));
+        self.needs = Some(needs);
+        if let Some(observed) = &self.observed {
+            self.findings
+                .extend(pressure::findings(observed, pressure::tracked()));
+        }
         self.findings.sort();
         match link::mtu().await {
             Ok(mtu) => self.mtu = mtu,
@@ -181,7 +250,8 @@ impl Agent {
 
     /// Brings the kernel to what is wanted; before that is known, only looks at what is there.
     async fn converge(&mut self, depth: Depth) {
-        let Some(wanted) = self.wanted() else {
+        let addresses = &self.settings.addresses;
+        let Some(wanted) = ways::wanted(&self.facts, addresses, &mut self.ways).await else {
             let result = self.with_kernel(move |kernel| kernel.observe(depth)).await;
             self.learn(result.map(|observed| Converged {
                 observed,
@@ -193,6 +263,13 @@ impl Agent {
             }));
             return;
         };
+        if self.needs.as_ref() != Some(&self.needs()) {
+            self.look_around().await;
+        }
+        if let Err(error) = self.hold(&wanted.desired.addresses).await {
+            self.learn(Err(Error::Address(error)));
+            return;
+        }
         let pace = Pace {
             drain: wanted.drain_timeout,
             warm_up: wanted.warm_up,
@@ -216,17 +293,31 @@ impl Agent {
         }
     }
 
+    /// Takes just these addresses: what is sent to them is then for this machine, which IPVS wants.
+    async fn hold(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<(), link::Error> {
+        if self.held.as_ref() == Some(addresses) {
+            return Ok(());
+        }
+        let wanted: Vec<IpAddr> = addresses.iter().copied().collect();
+        link::address::hold(LOOPBACK, &wanted).await?;
+        link::address::release(LOOPBACK, addresses).await?;
+        self.held = Some(addresses.clone());
+        Ok(())
+    }
+
     fn needs(&self) -> Needs {
         let needs = Needs::of(self.settings.addresses.families());
-        let timeouts = self.wanted().and_then(|wanted| wanted.desired.table.timeouts);
+        let Some(wanted) = self.wanted() else { return needs };
+        let timeouts = wanted.desired.table.timeouts;
         Needs {
             udp_seconds: timeouts.map_or(needs.udp_seconds, |timeouts| timeouts.udp_seconds),
+            bypass: wanted.desired.bypass,
             ..needs
         }
     }
 
     fn wanted(&self) -> Option<Wanted> {
-        self.facts.wanted(&self.settings.addresses)
+        self.facts.wanted(&self.settings.addresses, &self.ways)
     }
 
     /// Runs a job on the kernel, off the loop's thread. After a panic the next job starts from what is in the kernel.
@@ -256,9 +347,9 @@ impl Agent {
                 self.failures = 0;
                 self.trouble = None;
                 self.is_draining = converged.is_draining;
-                self.next_growth = converged.next_growth.map(Instant::from_std);
                 self.drains.note(&converged.ended, Timestamp::now());
                 self.outlets.metrics.drained(&converged.ended);
+                self.next_growth = converged.next_growth.map(Instant::from_std);
                 self.outlets.metrics.steps.inc_by(converged.steps as u64);
                 self.outlets.metrics.drift.inc_by(converged.drift as u64);
                 // A table found at start was good when it was made.

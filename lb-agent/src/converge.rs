@@ -12,7 +12,7 @@ use tracing::{debug, info};
 use crate::dataplane::{Dataplane, Depth, Error, Observed};
 use crate::drain::{Current, Drain, Ended};
 use crate::drift::{Drift, Look};
-use crate::plan::{Step, plan};
+use crate::plan::{Spot, Step, plan};
 use crate::table::{Listener, Table, Weight};
 
 /// So many steps are logged one by one; of more, only how many there are of each kind.
@@ -128,7 +128,7 @@ impl Converger {
         steps: &[Step],
         wanted: &Table,
     ) -> Result<Arc<Observed>, Error> {
-        let touched: BTreeSet<Listener> = steps.iter().filter_map(Step::listener).collect();
+        let touched: BTreeSet<Spot> = steps.iter().filter_map(Step::spot).collect();
         let before = Arc::unwrap_or_clone(before);
         let observed = self.dataplane.read_again(&touched, before, &wanted.rules)?;
         Ok(Arc::new(observed))
@@ -146,7 +146,7 @@ impl Converger {
 }
 
 /// Services with servers that go, or take nothing new.
-fn going(known: &Table, wanted: &Table) -> BTreeSet<Listener> {
+fn going(known: &Table, wanted: &Table) -> BTreeSet<Spot> {
     let has_going = |listener: &Listener| {
         let stay = wanted.services.get(listener).map(|service| &service.servers);
         move |at, weight| weight == Weight::DRAINING || !stay.is_some_and(|stay| stay.contains_key(at))
@@ -156,7 +156,7 @@ fn going(known: &Table, wanted: &Table) -> BTreeSet<Listener> {
         let goes = has_going(listener);
         service.servers.iter().any(|(at, server)| goes(at, server.weight))
     });
-    going.map(|(listener, _)| *listener).collect()
+    going.map(|(listener, _)| Spot::Listener(*listener)).collect()
 }
 
 fn log(steps: &[Step]) {

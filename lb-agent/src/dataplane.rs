@@ -12,8 +12,8 @@ use crate::drain::ActiveConnections;
 use crate::iptables::command::{self, Flavour};
 use crate::iptables::{self, Printed};
 use crate::kernel;
-use crate::plan::Step;
-use crate::table::{Family, Listener, Rules, Scheduling, Service, Table};
+use crate::plan::{Spot, Step};
+use crate::table::{Family, Listener, PathMark, Rules, Scheduling, Service, Table};
 
 /// Why the kernel could not be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +45,9 @@ pub enum Error {
         #[source]
         source: command::Error,
     },
+    /// The balancer's addresses can't be taken.
+    #[error("could not take the balancer's addresses")]
+    Address(#[source] crate::link::Error),
     /// No variant of iptables works.
     #[error("neither variant of iptables works for {family}: nft: {nft}; legacy: {legacy}")]
     NoIptables {
@@ -164,15 +167,15 @@ impl Dataplane {
         Ok(observed)
     }
 
-    /// Reads what the kernel holds of these listeners; the rest is taken to be as it was observed before.
+    /// Reads what the kernel holds of these services; the rest is taken to be as it was observed before.
     pub fn read_again(
         &mut self,
-        listeners: &BTreeSet<Listener>,
+        spots: &BTreeSet<Spot>,
         mut observed: Observed,
         wanted: &BTreeMap<Family, Rules>,
     ) -> Result<Observed, Error> {
         observed.hash = OnceLock::new();
-        let result = read_listeners(self.client()?, listeners, &mut observed);
+        let result = read_spots(self.client()?, spots, &mut observed);
         self.keep_client_if_sound(result)
             .map_err(|error| Error::Read(Box::new(error)))?;
         observed.table.rules.clear();
@@ -300,6 +303,10 @@ impl Dataplane {
 fn read_ipvs(client: &mut ipvs::Client, observed: &mut Observed) -> Result<(), ipvs::Error> {
     observed.table.timeouts = Some(kernel::timeouts(client.config()?));
     for entry in client.services()? {
+        if let Some(mark) = kernel::path(&entry) {
+            read_path(client, &entry, mark, observed)?;
+            continue;
+        }
         let Some((listener, scheduling)) = kernel::listener(&entry) else {
             continue;
         };
@@ -308,23 +315,51 @@ fn read_ipvs(client: &mut ipvs::Client, observed: &mut Observed) -> Result<(), i
     Ok(())
 }
 
-fn read_listeners(
+fn read_spots(
     client: &mut ipvs::Client,
-    listeners: &BTreeSet<Listener>,
+    spots: &BTreeSet<Spot>,
     observed: &mut Observed,
 ) -> Result<(), ipvs::Error> {
     observed.table.timeouts = Some(kernel::timeouts(client.config()?));
-    for listener in listeners {
-        let before = observed.table.services.remove(listener);
-        observed.table.unordered.remove(listener);
-        for at in before.iter().flat_map(|service| service.servers.keys()) {
-            observed.servers.remove(&(*listener, *at));
-        }
-        let entry = client.service(&kernel::id(*listener))?;
-        if let Some((listener, scheduling)) = entry.as_ref().and_then(kernel::listener) {
-            read_servers(client, listener, scheduling, observed)?;
+    for spot in spots {
+        match spot {
+            Spot::Listener(listener) => read_listener(client, *listener, observed)?,
+            Spot::Path(mark) => {
+                observed.table.paths.remove(mark);
+                if let Some(entry) = client.service(&kernel::path_id(*mark))? {
+                    read_path(client, &entry, *mark, observed)?;
+                }
+            }
         }
     }
+    Ok(())
+}
+
+fn read_listener(
+    client: &mut ipvs::Client,
+    listener: Listener,
+    observed: &mut Observed,
+) -> Result<(), ipvs::Error> {
+    let before = observed.table.services.remove(&listener);
+    observed.table.unordered.remove(&listener);
+    for at in before.iter().flat_map(|service| service.servers.keys()) {
+        observed.servers.remove(&(listener, *at));
+    }
+    let entry = client.service(&kernel::id(listener))?;
+    match entry.as_ref().and_then(kernel::listener) {
+        Some((listener, scheduling)) => read_servers(client, listener, scheduling, observed),
+        None => Ok(()),
+    }
+}
+
+fn read_path(
+    client: &mut ipvs::Client,
+    entry: &ipvs::ServiceEntry,
+    mark: PathMark,
+    observed: &mut Observed,
+) -> Result<(), ipvs::Error> {
+    let entries = client.destinations(&entry.service.id)?;
+    observed.table.paths.insert(mark, kernel::path_to(&entries));
     Ok(())
 }
 

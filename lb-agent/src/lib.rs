@@ -5,6 +5,7 @@
 
 pub mod addresses;
 pub mod agent;
+pub mod backend;
 pub mod cli;
 pub mod converge;
 pub mod dataplane;
@@ -30,3 +31,4 @@ pub mod status;
 pub mod sysctl;
 pub mod table;
 pub mod warm_up;
+pub mod ways;

@@ -1,19 +1,20 @@
 //! What the agent says of itself in the object's status. Pure.
 
-mod servers;
-
-use servers::{count, exceptions};
-
+use std::collections::BTreeSet;
 use std::error::Error as _;
 use std::fmt::Write as _;
 
 use crd::condition::reason;
-use crd::{AgentRole, AgentStatus, DrainedServer};
+use crd::{AgentRole, AgentStatus, DrainedServer, ServerCounts, ServerException, ServerState};
 
 use crate::dataplane::{Error, Observed};
+use crate::endpoints::State;
 use crate::facts::{Refusal, Wanted};
 use crate::finding::{Finding, Severity};
+use crate::table::Weight;
 
+/// The most exceptions in a status.
+const EXCEPTIONS: usize = 16;
 /// The longest message in a status.
 const MESSAGE: usize = 1024;
 
@@ -121,7 +122,7 @@ fn table_hash(situation: &Situation<'_>, observed: &Observed) -> String {
     }
 }
 
-/// A reason only where nothing, or not this generation, is served; a message also where something could be better.
+/// What keeps it from serving this generation, or else what could be better.
 fn explain(situation: &Situation<'_>) -> (Option<&'static str>, Option<String>) {
     let findings = situation.findings;
     let blocking = findings
@@ -137,10 +138,11 @@ fn explain(situation: &Situation<'_>) -> (Option<&'static str>, Option<String>) 
             let message = format!("{}; the previous configuration keeps serving", refusal.message);
             (Some(reason::INVALID_SPEC), message)
         }
-        (None, None, None) => (
-            None,
-            findings.first().map(ToString::to_string).unwrap_or_default(),
-        ),
+        (None, None, None) => {
+            let message = findings.first().map(ToString::to_string);
+            let message = message.or_else(|| situation.wanted.and_then(off_link));
+            (findings.first().map(Finding::reason), message.unwrap_or_default())
+        }
     };
     if message.is_empty() {
         return (reason, None);
@@ -153,19 +155,97 @@ fn explain(situation: &Situation<'_>) -> (Option<&'static str>, Option<String>) 
     (reason, Some(message.chars().take(MESSAGE).collect()))
 }
 
+/// Why DR does not reach a server.
+fn off_link(wanted: &Wanted) -> Option<String> {
+    let ((_, at), gateway) = wanted.desired.off_link.first_key_value()?;
+    Some(format!(
+        "DR reaches only servers on the agent's own link, and {} is behind the gateway {gateway}: set forwarding.type to \
+         TUN or NAT, or run the agent beside its servers",
+        at.ip()
+    ))
+}
+
+fn count(wanted: &Wanted, observed: Option<&Observed>) -> ServerCounts {
+    let desired = &wanted.desired;
+    let taking = desired.table.server_count();
+    let not_ready = desired
+        .unready
+        .values()
+        .filter(|state| **state == State::NotReady);
+    let is_kept = |(listener, _): &&Key| desired.panicking.contains(listener);
+    let panicking = desired.failing.keys().filter(is_kept).count();
+    let left_out = desired.failing.len() - panicking;
+    let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+    ServerCounts {
+        total: number(taking + left_out + not_ready.count() + desired.off_link.len()),
+        healthy: number(taking.saturating_sub(panicking)),
+        draining: number(
+            observed
+                .map(|observed| draining(wanted, observed).count())
+                .unwrap_or_default(),
+        ),
+        panicking: number(panicking),
+    }
+}
+
+type Key = (crate::table::Listener, std::net::SocketAddr);
+
+/// Servers that keep their connections on the way out. Those that are only not ready are counted as such.
+fn draining<'a>(wanted: &'a Wanted, observed: &'a Observed) -> impl Iterator<Item = (Key, &'static str)> {
+    let servers = observed.table.services.iter().flat_map(|(listener, service)| {
+        service
+            .servers
+            .iter()
+            .map(|(at, server)| ((*listener, *at), server))
+    });
+    let at_zero = servers.filter(|(key, server)| {
+        server.weight == Weight::DRAINING && !wanted.desired.failing.contains_key(key)
+    });
+    at_zero.filter_map(|(key, _)| match wanted.desired.unready.get(&key) {
+        Some(State::NotReady) => None,
+        Some(_) => Some((key, "Terminating")),
+        None => Some((key, "Removed")),
+    })
+}
+
+fn exceptions(wanted: &Wanted, observed: Option<&Observed>) -> Vec<ServerException> {
+    let exception = |(listener, at): Key, state, reason: &str| ServerException {
+        server: format!("{at}/{}", listener.protocol),
+        state,
+        reason: Some(reason.to_owned()),
+    };
+    let unready = wanted
+        .desired
+        .unready
+        .iter()
+        .filter(|(_, state)| **state == State::NotReady);
+    // A server may be behind several listeners, and is told once.
+    let mut exceptions: BTreeSet<ServerException> = unready
+        .map(|(key, _)| exception(*key, ServerState::Unhealthy, "NotReady"))
+        .collect();
+    for (key, reason) in &wanted.desired.failing {
+        exceptions.insert(exception(*key, ServerState::Unhealthy, &reason.to_string()));
+    }
+    let off_link = wanted.desired.off_link.keys();
+    exceptions.extend(off_link.map(|key| exception(*key, ServerState::Unhealthy, "NotOnLink")));
+    for (key, reason) in observed
+        .into_iter()
+        .flat_map(|observed| draining(wanted, observed))
+    {
+        exceptions.insert(exception(key, ServerState::Draining, reason));
+    }
+    exceptions.into_iter().take(EXCEPTIONS).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::desired::Desired;
-    use crate::endpoints::State;
     use crate::health::Reason;
     use crate::prepare::missing_module;
-    use crate::table::Weight;
     use crate::table::{Family, Listener, Rules, Scheduling, Server, Service, Table};
     use crd::Protocol;
-    use crd::{EXCEPTIONS_MAX, ServerException};
     use std::collections::BTreeMap;
-    use std::collections::BTreeSet;
     use std::net::SocketAddr;
     use std::time::Duration;
 
@@ -345,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_degrades_has_a_message_and_no_reason() {
+    fn what_only_degrades_is_told_too() {
         let finding = Finding {
             severity: Severity::Degrading,
             ..missing_module("x")
@@ -354,7 +434,7 @@ mod tests {
             findings: &[finding],
             ..Situation::default()
         });
-        assert_eq!(status.reason, None);
+        assert_eq!(status.reason.as_deref(), Some(reason::KERNEL_MODULE_MISSING));
         assert!(status.message.is_some());
     }
 
@@ -371,7 +451,7 @@ mod tests {
             trouble: Some(&trouble),
             ..Situation::default()
         });
-        assert_eq!(status.exceptions.len(), EXCEPTIONS_MAX);
+        assert_eq!(status.exceptions.len(), EXCEPTIONS);
         assert_eq!(status.message.map(|it| it.len()), Some(MESSAGE));
     }
 }

@@ -352,7 +352,7 @@ fn mh_in_tunnels_has_the_order_of_a_fresh_agent() {
         }
     };
     let order = || std::fs::read_to_string("/proc/thread-self/net/ip_vs").expect("IPVS is there");
-    in_namespace(&[], |mut kernel| {
+    in_namespace(&[], move |mut kernel| {
         kernel.go(&table(&[2, 4, 5]));
         kernel.go(&table(&[2, 3, 4, 5]));
         let grown = order();
