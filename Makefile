@@ -75,7 +75,7 @@ deny: ## licences and advisories of dependencies; needs cargo-deny
 .PHONY: test-unit
 test-unit: ## tests that need no cluster; kernel tests boot their own
 	cargo test -q --workspace --lib --bins
-	cargo test -q --workspace --exclude e2e --test '*'
+	e2e/test-targets.sh
 
 .PHONY: test-fuzz
 test-fuzz: ## a short search for inputs that break what reads untrusted bytes

@@ -25,6 +25,7 @@ pub mod link;
 pub mod metrics;
 pub mod plan;
 pub mod prepare;
+pub mod pressure;
 pub mod report;
 pub mod serve;
 pub mod status;

@@ -1,7 +1,5 @@
 //! What `/metrics` tells. Labels come from the table and from fixed sets.
 
-mod conntrack;
-
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
@@ -20,10 +18,10 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use self::conntrack::Conntrack;
 use crate::dataplane::Observed;
 use crate::drain::{Ended, Outcome};
 use crate::health::metrics::Probes;
+use crate::pressure;
 use crate::table::{Listener, Table, Weight};
 
 /// Seconds from a change of slices to the kernel.
@@ -253,17 +251,28 @@ impl Collector for Servers {
             each_server(&mut encoder, &held.observed, series, ConstGauge::new)?;
         }
         whole_table(&mut encoder, &held.observed.table)?;
+        source_ports(&mut encoder, &held.observed)?;
         let about = "Buckets of the connection table of IPVS; up to Linux 6.12 all pods of a node share them";
         match held.buckets {
             Some(buckets) => gauge(
                 &mut encoder,
                 "ipvs_connection_table_size",
                 about,
-                buckets as usize,
+                u64::from(buckets),
             ),
             None => Ok(()),
         }
     }
+}
+
+fn source_ports(encoder: &mut DescriptorEncoder<'_>, observed: &Observed) -> fmt::Result {
+    let Some((_, share)) = pressure::source_ports(observed) else {
+        return Ok(());
+    };
+    let help = "Share of the source ports in use towards the server that has the most";
+    let gauge = ConstGauge::new(share);
+    let descriptor = encoder.encode_descriptor("source_ports_used_ratio", help, None, gauge.metric_type())?;
+    gauge.encode(descriptor)
 }
 
 fn whole_table(encoder: &mut DescriptorEncoder<'_>, table: &Table) -> fmt::Result {
@@ -276,19 +285,19 @@ fn whole_table(encoder: &mut DescriptorEncoder<'_>, table: &Table) -> fmt::Resul
         encoder,
         "table_services",
         "Services in the kernel",
-        table.services.len(),
+        table.services.len() as u64,
     )?;
     gauge(
         encoder,
         "table_servers",
         "Servers in the kernel, draining ones included",
-        table.server_count(),
+        table.server_count() as u64,
     )?;
     gauge(
         encoder,
         "draining_servers",
         "Servers of weight 0 in the kernel",
-        draining,
+        draining as u64,
     )
 }
 
@@ -307,7 +316,24 @@ fn each_server<T: Default, M: EncodeMetric>(
     Ok(())
 }
 
-pub(crate) fn gauge(encoder: &mut DescriptorEncoder, name: &str, help: &str, value: usize) -> fmt::Result {
+/// How full the connection tracking of this namespace is.
+#[derive(Debug)]
+struct Conntrack;
+
+impl Collector for Conntrack {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let Some(tracked) = pressure::tracked() else {
+            return Ok(());
+        };
+        let (count, limit) = ("conntrack_entries", "conntrack_entries_limit");
+        let help = "Connections tracked in the agent's namespace";
+        gauge(&mut encoder, count, help, tracked.count)?;
+        let help = "Most connections tracked in a namespace of the node";
+        gauge(&mut encoder, limit, help, tracked.limit)
+    }
+}
+
+pub(crate) fn gauge(encoder: &mut DescriptorEncoder, name: &str, help: &str, value: u64) -> fmt::Result {
     let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
     gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
 }

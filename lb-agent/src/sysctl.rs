@@ -95,7 +95,7 @@ impl Needs {
     }
 }
 
-const SETTINGS: [Setting; 6] = [
+const SETTINGS: [Setting; 7] = [
     // Without it IPVS marks its packets untracked, and none is masqueraded.
     blocking("net.ipv4.vs.conntrack", Wanted::Exactly(1)),
     // Connections of a removed server are reset, not left to hang.
@@ -109,6 +109,8 @@ const SETTINGS: [Setting; 6] = [
         "net.netfilter.nf_conntrack_tcp_timeout_time_wait",
         Wanted::AtMost(30),
     ),
+    // When memory is short, half-open connections go before those that are in use.
+    degrading("net.ipv4.vs.drop_entry", Wanted::AtLeast(1)),
     // Client ports may be reused at once; before Linux 5.9 that cost a second each.
     degrading(REUSE, Wanted::Exactly(1)),
 ];

@@ -105,7 +105,12 @@ impl Collector for Series {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
         let held = self.0.held();
         let about = "Listeners of which all servers fail their check, so that all stay";
-        gauge(&mut encoder, "panicking_listeners", about, held.panicking.len())?;
+        gauge(
+            &mut encoder,
+            "panicking_listeners",
+            about,
+            held.panicking.len() as u64,
+        )?;
         let samples = || {
             let servers = held.targets.iter();
             servers.filter_map(|(key, targets)| {
