@@ -246,7 +246,7 @@ pub struct DrainedServer {
     /// reset; Moved: its UDP flows go on at other servers.
     pub outcome: DrainOutcome,
     /// How many connections were cut or moved.
-    #[schemars(range(min = 0))]
+    #[schemars(range(min = 0, max = 2_147_483_647))]
     pub connections: i32,
     /// When it was removed.
     pub end_time: Time,

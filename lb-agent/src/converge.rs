@@ -46,7 +46,7 @@ pub struct Converged {
     pub next_growth: Option<Instant>,
 }
 
-/// How servers come and go.
+/// How fast servers come and go.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Pace {
     /// How long servers that are gone may drain.
@@ -72,14 +72,13 @@ impl Converger {
     pub fn converge(&mut self, wanted: &Table, pace: Pace, depth: Depth) -> Result<Converged, Error> {
         let (mut observed, drift) = self.look(wanted, depth)?;
         let mut table = wanted.clone();
-        let now = Instant::now();
-        self.warm_up.scale(&mut table, &observed.table, pace.warm_up, now);
         let active = observed.active();
         let current = Current {
-            now,
+            now: Instant::now(),
             table: &observed.table,
             active: &active,
         };
+        self.warm_up.scale(&mut table, current, pace.warm_up);
         let ended = self.drain.extend(&mut table, current, pace.drain);
         let steps = plan(&observed.table, &table);
         if !steps.is_empty() {

@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::table::{Listener, Table, Weight};
+use crate::drain::Current;
+use crate::table::{Listener, Server, Table, Weight};
 
 /// The full weight of a server of weight 1.
 const FACTOR: u32 = 100;
@@ -25,7 +26,7 @@ pub struct WarmUp {
 
 impl WarmUp {
     /// Scales the weights of `wanted`, which must not have servers that drain, for a ramp that lasts so long.
-    pub fn scale(&mut self, wanted: &mut Table, current: &Table, ramp: Duration, now: Instant) {
+    pub fn scale(&mut self, wanted: &mut Table, current: Current<'_>, ramp: Duration) {
         self.next = None;
         if ramp.is_zero() {
             self.since.clear();
@@ -34,14 +35,19 @@ impl WarmUp {
         let step = (ramp / STEPS).max(Duration::from_millis(1));
         let mut warming = BTreeSet::new();
         for (listener, service) in &mut wanted.services {
+            let taking = taking(*listener, current.table);
             for (address, server) in &mut service.servers {
                 let full = server.weight.0.saturating_mul(FACTOR);
                 server.weight = Weight(full);
                 let key = (*listener, *address);
-                let Some(since) = self.begin(key, current, now) else {
-                    continue;
+                // Where nobody else takes connections, there is nobody to spare it.
+                let is_new = !taking.is_empty() && !taking.contains(address);
+                let since = match self.since.get(&key) {
+                    Some(since) => *since,
+                    None if is_new => *self.since.entry(key).or_insert(current.now),
+                    None => continue,
                 };
-                let passed = now.saturating_duration_since(since).as_millis() / step.as_millis();
+                let passed = current.now.saturating_duration_since(since).as_millis() / step.as_millis();
                 let reached = u32::try_from(passed).unwrap_or(STEPS).saturating_add(1);
                 if full == 0 || reached >= STEPS {
                     continue;
@@ -55,28 +61,26 @@ impl WarmUp {
         self.since.retain(|key, _| warming.contains(key));
     }
 
-    /// Since when the server warms up; `None` if it does not.
-    fn begin(&mut self, key: (Listener, SocketAddr), current: &Table, now: Instant) -> Option<Instant> {
-        if let Some(since) = self.since.get(&key) {
-            return Some(*since);
-        }
-        let (listener, address) = key;
-        let present = &current.services.get(&listener)?.servers;
-        let takes = |address: &SocketAddr| {
-            present
-                .get(address)
-                .is_some_and(|server| server.weight != Weight::DRAINING)
-        };
-        // Where nobody else takes connections, there is nobody to spare it.
-        let is_new = !takes(&address) && present.keys().any(takes);
-        is_new.then(|| *self.since.entry(key).or_insert(now))
-    }
-
     /// When the next weight is to grow.
     #[must_use]
     pub fn next(&self) -> Option<Instant> {
         self.next
     }
+}
+
+/// The servers of a listener that take new connections.
+fn taking(listener: Listener, table: &Table) -> BTreeSet<SocketAddr> {
+    let servers = table
+        .services
+        .get(&listener)
+        .map(|service| service.servers.iter());
+    let takes = |(_, server): &(&SocketAddr, &Server)| server.weight != Weight::DRAINING;
+    servers
+        .into_iter()
+        .flatten()
+        .filter(takes)
+        .map(|(at, _)| *at)
+        .collect()
 }
 
 /// The weight at that step: never 0, which would drain.
@@ -88,7 +92,8 @@ fn part(full: u32, step: u32) -> Weight {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::{Family, Scheduling, Server, Service};
+    use crate::drain::ActiveConnections;
+    use crate::table::{Family, Scheduling, Service};
     use crd::Protocol;
 
     const RAMP: Duration = Duration::from_secs(20);
@@ -112,6 +117,15 @@ mod tests {
         }
     }
 
+    fn at(table: &Table, now: Instant) -> Current<'_> {
+        static NOBODY: ActiveConnections = ActiveConnections::new();
+        Current {
+            now,
+            table,
+            active: &NOBODY,
+        }
+    }
+
     struct Scene {
         warm_up: WarmUp,
         start: Instant,
@@ -129,7 +143,7 @@ mod tests {
         fn after(&mut self, second: u64, current: &Table, wanted: &Table) -> (Vec<u32>, Option<u64>) {
             let mut wanted = wanted.clone();
             let now = self.start + Duration::from_secs(second);
-            self.warm_up.scale(&mut wanted, current, RAMP, now);
+            self.warm_up.scale(&mut wanted, at(current, now), RAMP);
             let weights = wanted.services[&http()].servers.values();
             let next = self.warm_up.next().map(|next| next.duration_since(now).as_secs());
             (weights.map(|server| server.weight.0).collect(), next)
@@ -181,7 +195,8 @@ mod tests {
     fn without_a_ramp_weights_are_as_wanted() {
         let mut wanted = table(&[(1, 1), (2, 7)]);
         let mut warm_up = WarmUp::default();
-        warm_up.scale(&mut wanted, &table(&[(1, 1)]), Duration::ZERO, Instant::now());
+        let current = table(&[(1, 1)]);
+        warm_up.scale(&mut wanted, at(&current, Instant::now()), Duration::ZERO);
         assert_eq!(wanted, table(&[(1, 1), (2, 7)]));
         assert_eq!(warm_up.next(), None);
     }

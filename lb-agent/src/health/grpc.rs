@@ -1,7 +1,5 @@
 //! gRPC's health service (`grpc.health.v1.Health/Check`), which is one small message each way.
 
-use std::net::SocketAddr;
-
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
 use http::header::{CONTENT_TYPE, HeaderMap, TE};
@@ -18,10 +16,11 @@ const SERVING: u64 = 1;
 /// The greatest status that gRPC knows is 16; `UNKNOWN` stands for what it does not.
 const UNKNOWN: u8 = 2;
 
-/// Asks a server over a connection for a service, or without a name for itself.
+/// Asks a server over a connection for a service, or without a name for itself. The origin is such as
+/// `http://10.0.0.1:50051`.
 pub async fn ask(
     service: &str,
-    server: SocketAddr,
+    origin: &str,
     stream: impl AsyncRead + AsyncWrite + Unpin,
 ) -> Result<(), Reason> {
     let mut builder = Builder::new();
@@ -35,17 +34,17 @@ pub async fn ask(
         .await
         .map_err(|error| reason(&error))?;
     tokio::select! {
-        answer = exchange(sender, service, server) => answer,
+        answer = exchange(sender, service, origin) => answer,
         // It ends only with an error, or when the server hangs up.
         ended = connection => Err(ended.map_or_else(|error| reason(&error), |()| Reason::ConnectionClosed)),
     }
 }
 
-async fn exchange(sender: SendRequest<Bytes>, service: &str, server: SocketAddr) -> Result<(), Reason> {
+async fn exchange(sender: SendRequest<Bytes>, service: &str, origin: &str) -> Result<(), Reason> {
     let mut sender = sender.ready().await.map_err(|error| reason(&error))?;
     let request = Request::builder()
         .method(Method::POST)
-        .uri(format!("http://{server}{PATH}"))
+        .uri(format!("{origin}{PATH}"))
         .header(CONTENT_TYPE, "application/grpc")
         .header(TE, "trailers")
         .body(())

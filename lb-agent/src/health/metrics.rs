@@ -16,7 +16,7 @@ use prometheus_client::registry::Registry;
 
 use super::probe::Failure;
 use super::{Target, Targets};
-use crate::metrics::{ReasonLabel, ServerLabels};
+use crate::metrics::{ReasonLabel, ServerLabels, gauge};
 use crate::table::Listener;
 
 /// The last answer of a server, or that there was none.
@@ -87,6 +87,16 @@ impl Probes {
     }
 }
 
+/// Series of a server: the name, and what it tells.
+const SUCCESS: (&str, &str) = (
+    "server_probe_success",
+    "Whether the server's last answer to its health check was good",
+);
+const DURATION: (&str, &str) = (
+    "server_probe_duration_seconds",
+    "How long the last health check of the server took",
+);
+
 /// Series that are read when they are asked for.
 #[derive(Debug)]
 struct Series(Arc<Probes>);
@@ -94,14 +104,13 @@ struct Series(Arc<Probes>);
 impl Collector for Series {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
         let held = self.0.held();
-        let help = "Listeners of which all servers fail their check, so that all stay";
-        let panicking = ConstGauge::new(i64::try_from(held.panicking.len()).unwrap_or(i64::MAX));
-        panicking.encode(encoder.encode_descriptor(
+        let about = "Listeners of which all servers fail their check, so that all stay";
+        gauge(
+            &mut encoder,
             "panicking_listeners",
-            help,
-            None,
-            panicking.metric_type(),
-        )?)?;
+            about,
+            held.panicking.len() as u64,
+        )?;
         let samples = || {
             let servers = held.targets.iter();
             servers.filter_map(|(key, targets)| {
@@ -110,28 +119,21 @@ impl Collector for Series {
                 Some((*key, *samples.min_by_key(|it| (it.is_good, Reverse(it.took)))?))
             })
         };
-        let help = "Whether the server's last answer to its health check was good";
-        each(&mut encoder, ("server_probe_success", help), samples(), |it| {
+        each(&mut encoder, SUCCESS, samples(), |it| {
             f64::from(u8::from(it.is_good))
         })?;
-        let help = "How long the last health check of the server took";
-        each(
-            &mut encoder,
-            ("server_probe_duration_seconds", help),
-            samples(),
-            |it| it.took.as_secs_f64(),
-        )
+        each(&mut encoder, DURATION, samples(), |it| it.took.as_secs_f64())
     }
 }
 
 fn each(
     encoder: &mut DescriptorEncoder<'_>,
-    (name, help): (&str, &str),
+    (name, about): (&str, &str),
     samples: impl Iterator<Item = ((Listener, SocketAddr), Sample)>,
     read: impl Fn(Sample) -> f64,
 ) -> fmt::Result {
     let kind = ConstGauge::new(0.0).metric_type();
-    let mut encoder = encoder.encode_descriptor(name, help, None, kind)?;
+    let mut encoder = encoder.encode_descriptor(name, about, None, kind)?;
     for ((listener, server), sample) in samples {
         let labels = ServerLabels::of(listener, server);
         ConstGauge::new(read(sample)).encode(encoder.encode_family(&labels)?)?;

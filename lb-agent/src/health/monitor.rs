@@ -84,7 +84,7 @@ impl Watched {
         if is_proof {
             info!(server = %self.target.server, "the server answers by the way that traffic goes");
         } else if is_news {
-            tell(&self.target, verdict.failure().map(|it| it.to_string()));
+            tell(&self.target, verdict.failure());
         }
         (is_news || is_proof).then(|| Change {
             target: self.target.clone(),
@@ -207,30 +207,31 @@ impl Schedule {
         };
         watched.running = None;
         self.probes.asked(&answer);
-        let answer = match answer {
-            Ok(()) => Some(Ok(())),
-            Err(Failure::Server(reason)) => Some(Err(reason)),
-            Err(Failure::Local(error)) => {
-                if !self.is_in_trouble {
-                    warn!(
-                        error = &error as &dyn std::error::Error,
-                        "a server could not be asked; its verdict stays"
-                    );
-                }
-                None
-            }
-        };
-        self.is_in_trouble = answer.is_none();
-        if let Some(answer) = answer {
-            let sample = Sample {
-                took,
-                is_good: answer.is_ok(),
-            };
-            self.probes.sampled(&watched.target, sample);
+        if let Err(Failure::Local(error)) = &answer
+            && !self.is_in_trouble
+        {
+            warn!(
+                error = error as &dyn std::error::Error,
+                "a server could not be asked; its verdict stays"
+            );
+        }
+        self.is_in_trouble = matches!(answer, Err(Failure::Local(_)));
+        if let Some(answer) = of_server(&answer) {
+            let is_good = answer.is_ok();
+            self.probes.sampled(&watched.target, Sample { took, is_good });
             self.news.extend(watched.judge(answer));
         }
         watched.due = next(watched).max(Instant::now());
         self.queue.insert((watched.due, key));
+    }
+}
+
+/// What an answer says of the server, if anything.
+fn of_server(answer: &Answer) -> Option<Result<(), Reason>> {
+    match answer {
+        Ok(()) => Some(Ok(())),
+        Err(Failure::Server(reason)) => Some(Err(*reason)),
+        Err(Failure::Local(_)) => None,
     }
 }
 
@@ -244,10 +245,12 @@ fn next(watched: &Watched) -> Instant {
     watched.due + interval.mul_f64(0.9 + 0.2 * fastrand::f64())
 }
 
-fn tell(target: &Target, failure: Option<String>) {
+fn tell(target: &Target, failure: Option<Reason>) {
     let server = target.server;
-    match failure {
-        Some(reason) => warn!(%server, reason, "the server fails its health check"),
-        None => info!(%server, "the server passes its health check again"),
+    if let Some(reason) = failure {
+        let reason = reason.to_string();
+        warn!(%server, reason, "the server fails its health check");
+    } else {
+        info!(%server, "the server passes its health check again");
     }
 }

@@ -50,10 +50,13 @@ async fn ask(target: &Target) -> Result<(), Failure> {
             let stream = tls.connect(connect(target).await?, server).await?;
             http::ask(request, server, stream).await?;
         }
-        Kind::Grpc(service, None) => grpc::ask(service, server, connect(target).await?).await?,
+        Kind::Grpc(service, None) => {
+            let origin = format!("http://{server}");
+            grpc::ask(service, &origin, connect(target).await?).await?;
+        }
         Kind::Grpc(service, Some(tls)) => {
             let stream = tls.connect(connect(target).await?, server).await?;
-            grpc::ask(service, server, stream).await?;
+            grpc::ask(service, &format!("https://{server}"), stream).await?;
         }
         Kind::Udp(request, wanted) => {
             let reply = exchange(target, request).await?;

@@ -66,10 +66,14 @@ impl Scene {
             "link set lo up\nlink add br0 type bridge\nlink set br0 up\n\
              addr add 10.244.1.1/24 dev br0\naddr add fd01::1/64 dev br0 nodad\n",
         );
-        scene.join("client", "192.168.9", 9, "fd09");
-        scene.join("agent", "10.244.1", 2, "fd01");
-        scene.join("near", "10.244.1", 4, "fd01");
-        scene.join("far", "10.244.2", 2, "fd02");
+        for (place, addresses) in [
+            ("client", CLIENTS),
+            ("agent", AGENTS),
+            ("near", NEAR),
+            ("far", FAR),
+        ] {
+            scene.join(place, addresses);
+        }
         scene.ip(
             "router",
             "link set agent master br0\nlink set near master br0\n\
@@ -100,13 +104,16 @@ impl Scene {
         assert!(child.wait().expect("it ends").success(), "{commands}");
     }
 
-    fn join(&self, place: &str, net: &str, octet: u8, net_v6: &str) {
+    /// Joins a place to the router, whose addresses end with 1.
+    fn join(&self, place: &str, [v4, v6]: [&str; 2]) {
         let router = self.name("router");
+        let net = v4.rsplit_once('.').expect("an address").0;
+        let net_v6 = v6.split_once("::").expect("an address").0;
         self.ip(
             place,
             &format!(
                 "link set lo up\nlink add eth0 type veth peer name {place} netns {router}\n\
-                 addr add {net}.{octet}/24 dev eth0\naddr add {net_v6}::{octet}/64 dev eth0 nodad\n\
+                 addr add {v4}/24 dev eth0\naddr add {v6}/64 dev eth0 nodad\n\
                  link set eth0 up\nroute add default via {net}.1\nroute add default via {net_v6}::1\n"
             ),
         );
@@ -314,10 +321,10 @@ impl Scene {
     /// The largest packet between the agent's and the servers' pods, as each of flannel's backends has another. What
     /// was learnt about paths before is forgotten.
     pub(crate) fn set_mtu(&self, mtu: u32) {
-        let router: String = ["br0", "agent", "near", "far"]
-            .iter()
-            .map(|link| format!("link set {link} mtu {mtu}\n"))
-            .collect();
+        let mut router = String::new();
+        for link in ["br0", "agent", "near", "far"] {
+            let _ = writeln!(router, "link set {link} mtu {mtu}");
+        }
         self.ip("router", &router);
         for place in ["agent", "near", "far"] {
             self.ip(place, &format!("link set eth0 mtu {mtu}\n"));

@@ -265,19 +265,6 @@ mod tests {
         check("no healthy server", "TTTTFFT", |it| {
             it.servers = Some(unhealthy(3));
         });
-        check("all servers fail", "TTTTFTT", |it| {
-            it.servers = Some(ServerCounts {
-                panicking: 3,
-                ..unhealthy(3)
-            });
-        });
-        check("all servers of one port fail", "TTTTTTT", |it| {
-            it.servers = it.servers.map(|servers| ServerCounts {
-                healthy: 2,
-                panicking: 1,
-                ..servers
-            });
-        });
         check("one agent of two", "TTTFTTT", |it| {
             (it.programmed, it.blocker) = (1, blocked());
         });
@@ -299,6 +286,23 @@ mod tests {
             it.accepted = Ok(Some(finding("Warning")));
         });
         check("more agents than wanted", "TTTTTFT", |it| it.programmed = 3);
+    }
+
+    #[test]
+    fn servers_that_all_fail_degrade_and_are_not_available() {
+        check("all servers fail", "TTTTFTT", |it| {
+            it.servers = Some(ServerCounts {
+                panicking: 3,
+                ..unhealthy(3)
+            });
+        });
+        check("all servers of one port fail", "TTTTTTT", |it| {
+            it.servers = it.servers.map(|servers| ServerCounts {
+                healthy: 2,
+                panicking: 1,
+                ..servers
+            });
+        });
     }
 
     #[test]
