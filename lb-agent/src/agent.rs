@@ -26,8 +26,9 @@ use crate::health::Targets;
 use crate::http::{Readiness, Refresh};
 use crate::metrics::Metrics;
 use crate::report::{Identity, Situation, Trouble, agent_status};
-use crate::sysctl::Needs;
+use crate::sysctl::{Needs, Sysctls};
 use crate::ways::{self, Ways};
+use crate::{link, prepare, pressure};
 
 /// Changes that come together are done together.
 const COALESCE: Duration = Duration::from_millis(20);
@@ -231,6 +232,23 @@ impl Agent {
         wake_up
     }
 
+    /// Looks at what is around the table: sysctls, the interface.
+    async fn look_around(&mut self) {
+        self.findings = prepare::read(prepare::FINDINGS.as_ref());
+        let needs = self.needs();
+        self.findings.extend(Sysctls::default().set(&needs));
+        self.needs = Some(needs);
+        if let Some(observed) = &self.observed {
+            self.findings
+                .extend(pressure::findings(observed, pressure::tracked()));
+        }
+        self.findings.sort();
+        match link::mtu().await {
+            Ok(mtu) => self.mtu = mtu,
+            Err(error) => warn!(error = &error as &dyn std::error::Error, "MTU not known"),
+        }
+    }
+
     /// Brings the kernel to what is wanted; before that is known, only looks at what is there.
     async fn converge(&mut self, depth: Depth) {
         if self.observed.is_none() {
@@ -264,6 +282,17 @@ impl Agent {
             if let Some(changed) = self.facts.take_changed() {
                 self.outlets.metrics.programmed_in(changed.elapsed());
             }
+        }
+    }
+
+    fn needs(&self) -> Needs {
+        let needs = Needs::of(self.settings.addresses.families());
+        let Some(wanted) = self.wanted() else { return needs };
+        let timeouts = wanted.desired.table.timeouts;
+        Needs {
+            udp_seconds: timeouts.map_or(needs.udp_seconds, |timeouts| timeouts.udp_seconds),
+            bypass: wanted.desired.bypass,
+            ..needs
         }
     }
 

@@ -1,35 +1,14 @@
-//! What is around the table: sysctls, the interface, the balancer's addresses, and what was there before.
+//! What the table needs around it: the balancer's addresses, and to know what was there before.
 
 use std::net::IpAddr;
-
-use tracing::warn;
 
 use super::Agent;
 use crate::dataplane::Depth;
 use crate::desired::Desired;
 use crate::link::{self, LOOPBACK};
-use crate::sysctl::{Needs, Sysctls};
 use crate::table::Weight;
-use crate::{prepare, pressure};
 
 impl Agent {
-    /// Looks at what is around the table: sysctls, the interface.
-    pub(super) async fn look_around(&mut self) {
-        self.findings = prepare::read(prepare::FINDINGS.as_ref());
-        let needs = self.needs();
-        self.findings.extend(Sysctls::default().set(&needs));
-        self.needs = Some(needs);
-        if let Some(observed) = &self.observed {
-            self.findings
-                .extend(pressure::findings(observed, pressure::tracked()));
-        }
-        self.findings.sort();
-        match link::mtu().await {
-            Ok(mtu) => self.mtu = mtu,
-            Err(error) => warn!(error = &error as &dyn std::error::Error, "MTU not known"),
-        }
-    }
-
     /// Learns which servers take connections already: they need no proof that the way to them leads there.
     pub(super) async fn adopt(&mut self) {
         let found = self.with_kernel(|kernel| kernel.observe(Depth::Servers)).await;
@@ -60,16 +39,5 @@ impl Agent {
         link::address::release(LOOPBACK, addresses).await?;
         self.held = Some(addresses.clone());
         Ok(())
-    }
-
-    fn needs(&self) -> Needs {
-        let needs = Needs::of(self.settings.addresses.families());
-        let Some(wanted) = self.wanted() else { return needs };
-        let timeouts = wanted.desired.table.timeouts;
-        Needs {
-            udp_seconds: timeouts.map_or(needs.udp_seconds, |timeouts| timeouts.udp_seconds),
-            bypass: wanted.desired.bypass,
-            ..needs
-        }
     }
 }

@@ -120,9 +120,17 @@ fn services() -> impl Strategy<Value = Service> {
         .prop_map(|(scheduling, servers)| Service { scheduling, servers })
 }
 
-fn mark(octet: u8) -> PathMark {
-    let server = [10, 0, 0, octet].into();
-    path_marks(&BTreeSet::from([server]))[&server]
+fn paths() -> impl Strategy<Value = BTreeMap<PathMark, Path>> {
+    let mark = |octet: u8| {
+        let server = [10, 0, 0, octet].into();
+        path_marks(&BTreeSet::from([server]))[&server]
+    };
+    let ways = prop_oneof![Just(Forwarding::Direct), Just(Forwarding::Tunnel(Tunnel::Ipip))];
+    let path = (1..3_u8, ways).prop_map(|(octet, forwarding)| Path {
+        server: [10, 0, 0, octet].into(),
+        forwarding,
+    });
+    btree_map((0..6_u8).prop_map(mark), path, 0..6)
 }
 
 /// A table whose rules mark only services that it has.
@@ -133,20 +141,12 @@ fn tables() -> impl Strategy<Value = Table> {
         tcp_fin_seconds: 120,
         udp_seconds,
     });
-    let path = (
-        1..3_u8,
-        prop_oneof![Just(Forwarding::Direct), Just(Forwarding::Tunnel(Tunnel::Ipip))],
-    );
-    let path = path.prop_map(|(octet, forwarding)| Path {
-        server: [10, 0, 0, octet].into(),
-        forwarding,
-    });
     (
         btree_map(listeners(), services(), 0..6),
         families,
         any::<u32>(),
         timeouts,
-        btree_map(0..6_u8, path, 0..6),
+        paths(),
     )
         .prop_map(|(services, families, pick, timeouts, paths)| {
             let picked = |(n, _): &(usize, Listener)| pick >> n & 1 == 1;
@@ -162,10 +162,7 @@ fn tables() -> impl Strategy<Value = Table> {
                 services,
                 rules,
                 timeouts: Some(timeouts),
-                paths: paths
-                    .into_iter()
-                    .map(|(octet, path)| (mark(octet), path))
-                    .collect(),
+                paths,
                 unordered: BTreeSet::new(),
             }
         })
