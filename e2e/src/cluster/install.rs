@@ -7,7 +7,11 @@ use anyhow::Result;
 /// Installs the chart, or brings the release in line with it. Does little if it is so already.
 pub fn ensure_installed() -> Result<()> {
     let place = format!("{RELEASE} charts/portable-lb --namespace {RELEASE} --create-namespace");
-    helm(&format!("upgrade --install {place} --wait --timeout 3m")).map(drop)
+    // Else Helm keeps the values of the release before.
+    helm(&format!(
+        "upgrade --install {place} --reset-values --wait --timeout 3m"
+    ))
+    .map(drop)
 }
 
 /// Takes the release away, as an administrator would.
