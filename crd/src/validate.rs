@@ -4,6 +4,7 @@
 //! The texts are the rules' own, so both say the same. That both refuse the same is tested with `tests/specs.yaml`.
 
 mod backends;
+mod health;
 mod ports;
 mod traffic;
 
@@ -12,8 +13,8 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::{
-    Agent, Exposure, ExposureType, PortableLoadBalancer, PortableLoadBalancerSpec, Scheduler, SchedulerName,
-    names,
+    Agent, BackendsType, Exposure, ExposureType, PortableLoadBalancer, PortableLoadBalancerSpec, Scheduler,
+    SchedulerName, names,
 };
 
 pub(crate) const NAME: &str = "must not contain '.', since it becomes part of other names";
@@ -38,12 +39,24 @@ pub(crate) const HOST_ADDRESS: &str =
     "must be an IP address that is not loopback, link-local, multicast or unspecified";
 pub(crate) const SOURCE_RANGE: &str = "must be networks such as 192.0.2.0/24 or 2001:db8::/32";
 pub(crate) const FLAGS_OF_HASHES: &str = "must be empty unless the scheduler is sh or mh";
+pub(crate) const OVF_WEIGHTS: &str = "must not be ovf unless backends are Endpoints: it refuses what is beyond the weights, and those of a Service are 1";
 pub(crate) const BACKENDS_SERVICE: &str = "must be present if type is Service, and only then";
 pub(crate) const BACKENDS_ENDPOINTS: &str = "must be present if type is Endpoints, and only then";
 pub(crate) const EXPOSURE_MEMBER: &str = "may be present only if type is Service";
 pub(crate) const EXPOSURE_VIRTUAL_IP: &str = "must be present if type is VirtualIP, and only then";
 pub(crate) const RESOURCE_NAME: &str = "must have no other keys than cpu, memory and ephemeral-storage";
 pub(crate) const NODE_SELECTOR_KEY: &str = "must have keys of 1 to 317 characters";
+pub(crate) const HEALTH_HTTP: &str = "may be present only if type is HTTP or HTTPS";
+pub(crate) const HEALTH_TLS: &str =
+    "must be present if type is HTTPS, may be if it is GRPC, and must not be otherwise";
+pub(crate) const HEALTH_GRPC: &str = "may be present only if type is GRPC";
+pub(crate) const HEALTH_UDP: &str = "must be present if type is UDP, and only then";
+pub(crate) const HEALTH_DNS: &str = "must be present if type is DNS, and only then";
+pub(crate) const HEALTH_TIMEOUT: &str = "must not be greater than intervalSeconds";
+pub(crate) const HEALTH_CA: &str = "must be present unless insecureSkipVerify is true, and not then";
+pub(crate) const HEALTH_HEX: &str = "must be two hexadecimal digits a byte";
+pub(crate) const WARM_UP_BY_WEIGHT: &str =
+    "must be 0 unless the scheduler is wrr, wlc, sed or nq, which go by weight";
 
 /// One thing that is wrong with an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,8 +121,11 @@ fn spec(spec: &PortableLoadBalancerSpec, problems: &mut Problems) {
     backends::check(&spec.backends, problems);
     ports::check(spec, problems);
     scheduler(&spec.scheduler, problems);
+    let overflows = spec.scheduler.name == SchedulerName::Ovf && spec.backends.type_ == BackendsType::Service;
+    problems.unless(!overflows, "spec.scheduler.name", OVF_WEIGHTS);
     traffic::check(spec, problems);
     problems.unless_between(spec.drain_timeout_seconds, (0, 3600), "spec.drainTimeoutSeconds");
+    health::health(spec, problems);
     exposure(&spec.exposure, problems);
     problems.unless_between(spec.redundancy.replicas, (1, 8), "spec.redundancy.replicas");
     agent(&spec.agent, problems);

@@ -11,16 +11,18 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::addresses::Addresses;
-use crate::converge::{Converged, Converger};
+use crate::converge::{Converged, Converger, Pace};
 use crate::dataplane::{Dataplane, Depth, Error, Observed};
+use crate::desired::Desired;
 use crate::drain::history::History;
 use crate::endpoints::Trust;
 use crate::facts::{Fact, Facts, Wanted};
 use crate::finding::{Finding, Severity};
+use crate::health::Targets;
 use crate::http::{Readiness, Refresh};
 use crate::metrics::Metrics;
 use crate::report::{Identity, Situation, Trouble, agent_status};
-use crate::sysctl::Sysctls;
+use crate::sysctl::{Needs, Sysctls};
 use crate::{link, prepare};
 
 /// Changes that come together are done together.
@@ -66,6 +68,8 @@ pub struct Outlets {
     pub readiness: watch::Sender<Readiness>,
     /// When it last was awake.
     pub heartbeat: watch::Sender<Instant>,
+    /// Which servers are to be asked whether they serve.
+    pub targets: watch::Sender<Arc<Targets>>,
     /// What it measures.
     pub metrics: Arc<Metrics>,
 }
@@ -87,6 +91,8 @@ pub struct Agent {
     failures: u32,
     is_draining: bool,
     drains: History,
+    /// When the weight of a new server is to grow.
+    next_growth: Option<Instant>,
     leaving: Option<Instant>,
 }
 
@@ -118,6 +124,7 @@ impl Agent {
             failures: 0,
             is_draining: false,
             drains: History::default(),
+            next_growth: None,
             leaving: None,
         }
     }
@@ -197,6 +204,9 @@ impl Agent {
     fn next_wake_up(&self, resync: Instant) -> Instant {
         let now = Instant::now();
         let mut wake_up = resync.min(now + HEARTBEAT);
+        if let Some(growth) = self.next_growth {
+            wake_up = wake_up.min(growth);
+        }
         if self.is_draining || self.leaving.is_some() {
             wake_up = wake_up.min(now + DRAIN_POLL);
         }
@@ -210,8 +220,7 @@ impl Agent {
     /// Looks at what is around the table: sysctls, the interface.
     async fn look_around(&mut self) {
         self.findings = prepare::read(prepare::FINDINGS.as_ref());
-        self.findings
-            .extend(Sysctls::default().set(&self.settings.addresses.families()));
+        self.findings.extend(Sysctls::default().set(&self.needs()));
         self.findings.sort();
         match link::mtu().await {
             Ok(mtu) => self.mtu = mtu,
@@ -229,13 +238,18 @@ impl Agent {
                 drift: 0,
                 is_draining: false,
                 ended: Vec::new(),
+                next_growth: None,
             }));
             return;
         };
-        let (table, timeout) = (wanted.desired.table, wanted.drain_timeout);
+        let pace = Pace {
+            drain: wanted.drain_timeout,
+            warm_up: wanted.warm_up,
+        };
+        let table = wanted.desired.table;
         let depth = if self.failures > 0 { Depth::All } else { depth };
         let result = self
-            .with_kernel(move |kernel| kernel.converge(&table, timeout, depth))
+            .with_kernel(move |kernel| kernel.converge(&table, pace, depth))
             .await;
         let is_done = result.is_ok();
         self.learn(result);
@@ -248,6 +262,15 @@ impl Agent {
             if let Some(changed) = self.facts.take_changed() {
                 self.outlets.metrics.programmed_in(changed.elapsed());
             }
+        }
+    }
+
+    fn needs(&self) -> Needs {
+        let needs = Needs::of(self.settings.addresses.families());
+        let timeouts = self.wanted().and_then(|wanted| wanted.desired.table.timeouts);
+        Needs {
+            udp_seconds: timeouts.map_or(needs.udp_seconds, |timeouts| timeouts.udp_seconds),
+            ..needs
         }
     }
 
@@ -284,6 +307,7 @@ impl Agent {
                 self.is_draining = converged.is_draining;
                 self.drains.note(&converged.ended, Timestamp::now());
                 self.outlets.metrics.drained(&converged.ended);
+                self.next_growth = converged.next_growth.map(Instant::from_std);
                 self.outlets.metrics.steps.inc_by(converged.steps as u64);
                 self.outlets.metrics.drift.inc_by(converged.drift as u64);
                 // A table found at start was good when it was made.
@@ -330,6 +354,9 @@ impl Agent {
             metrics.observed(observed.clone(), None);
         }
         let wanted = self.wanted();
+        if let Some(wanted) = &wanted {
+            self.tell_targets(&wanted.desired);
+        }
         let status = agent_status(&Situation {
             identity: self.settings.identity.clone(),
             mtu: self.mtu,
@@ -355,6 +382,23 @@ impl Agent {
             *old = readiness;
             is_new
         });
+    }
+
+    /// Tells which servers to ask, and where all fail.
+    fn tell_targets(&self, desired: &Desired) {
+        let targets = &desired.targets;
+        self.outlets.targets.send_if_modified(|old| {
+            let is_new = **old != *targets;
+            if is_new {
+                *old = Arc::new(targets.clone());
+            }
+            is_new
+        });
+        let targets = self.outlets.targets.borrow().clone();
+        let probes = &self.outlets.metrics.probes;
+        for listener in probes.wanted(targets, &desired.panicking) {
+            warn!(%listener, "all servers fail their health check, so all stay");
+        }
     }
 
     /// It stays so while it leaves: Kubernetes knows itself whether the pod goes, or only the container is replaced.

@@ -9,11 +9,12 @@ use clap::{Args, Parser, Subcommand};
 use tracing::warn;
 
 use crate::addresses::Addresses;
-use crate::converge::Converger;
+use crate::converge::{Converger, Pace};
 use crate::dataplane::{Dataplane, Depth};
 use crate::endpoints::Trust;
 use crate::facts::Facts;
 use crate::plan::plan;
+use crate::sysctl::Needs;
 use crate::table::{Family, Table};
 use crate::{dataplane, file, link, prepare};
 
@@ -48,6 +49,9 @@ pub struct PrepareArgs {
     /// The pod's addresses; without them those of this machine.
     #[arg(long, env = "POD_IPS", value_delimiter = ',')]
     pub pod_ips: Vec<String>,
+    /// Seconds that the object's timeouts.udpSeconds says: so long conntrack remembers flows too.
+    #[arg(long, env = "PLB_UDP_SECONDS", default_value_t = Needs::UDP_SECONDS)]
+    pub udp_seconds: u32,
 }
 
 /// Arguments of `serve`.
@@ -95,8 +99,11 @@ pub struct PlanArgs {
 
 /// Prepares and leaves the findings.
 pub async fn run_prepare(arguments: PrepareArgs) {
-    let families = addresses(&arguments.pod_ips).await.families();
-    let findings = prepare::prepare(&families);
+    let needs = Needs {
+        families: addresses(&arguments.pod_ips).await.families(),
+        udp_seconds: arguments.udp_seconds,
+    };
+    let findings = prepare::prepare(&needs);
     if let Err(error) = prepare::write(&findings, &arguments.findings) {
         warn!(error = &error as &dyn std::error::Error, "findings not written");
     }
@@ -145,7 +152,7 @@ pub fn run_clear() -> anyhow::Result<()> {
         dataplane::remove_rules(family)?;
     }
     let mut converger = Converger::new(Dataplane::new(&BTreeSet::new()));
-    converger.converge(&Table::default(), std::time::Duration::ZERO, Depth::All)?;
+    converger.converge(&Table::default(), Pace::default(), Depth::All)?;
     Ok(())
 }
 

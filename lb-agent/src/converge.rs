@@ -9,11 +9,13 @@ use crate::dataplane::{Dataplane, Depth, Error, Observed};
 use crate::drain::{Current, Drain, Ended};
 use crate::plan::plan;
 use crate::table::Table;
+use crate::warm_up::WarmUp;
 
 /// The kernel, and what we know of it.
 pub struct Converger {
     dataplane: Dataplane,
     drain: Drain,
+    warm_up: WarmUp,
     /// What the kernel held after our last change.
     left: Option<Table>,
 }
@@ -31,6 +33,17 @@ pub struct Converged {
     pub is_draining: bool,
     /// The drains that ended.
     pub ended: Vec<Ended>,
+    /// When the weight of a new server is to grow.
+    pub next_growth: Option<Instant>,
+}
+
+/// How servers come and go.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pace {
+    /// How long servers that are gone may drain.
+    pub drain: Duration,
+    /// How long the share of a new server grows.
+    pub warm_up: Duration,
 }
 
 impl Converger {
@@ -40,22 +53,26 @@ impl Converger {
         Self {
             dataplane,
             drain: Drain::default(),
+            warm_up: WarmUp::default(),
             left: None,
         }
     }
 
-    /// Brings the kernel to `wanted`, and lets servers that are gone drain for at most `timeout`.
-    pub fn converge(&mut self, wanted: &Table, timeout: Duration, depth: Depth) -> Result<Converged, Error> {
+    /// Brings the kernel to `wanted` at that pace.
+    pub fn converge(&mut self, wanted: &Table, pace: Pace, depth: Depth) -> Result<Converged, Error> {
         let before = self.dataplane.read(depth, &wanted.rules)?;
         let drift = self.drift(&before.table);
         let mut table = wanted.clone();
+        let now = Instant::now();
+        self.warm_up.scale(&mut table, &before.table, pace.warm_up, now);
+        let next_growth = self.warm_up.next();
         let active = before.active();
         let current = Current {
-            now: Instant::now(),
+            now,
             table: &before.table,
             active: &active,
         };
-        let ended = self.drain.extend(&mut table, current, timeout);
+        let ended = self.drain.extend(&mut table, current, pace.drain);
         let is_draining = self.drain.is_busy();
         let steps = plan(&before.table, &table);
         if steps.is_empty() {
@@ -66,6 +83,7 @@ impl Converger {
                 drift,
                 is_draining,
                 ended,
+                next_growth,
             });
         }
         for step in &steps {
@@ -85,6 +103,7 @@ impl Converger {
             drift,
             is_draining,
             ended,
+            next_growth,
         })
     }
 

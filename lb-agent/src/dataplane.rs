@@ -160,7 +160,12 @@ impl Dataplane {
 
     /// Applies steps in order. One that fails stops no other, but nothing old is removed when something new failed.
     pub fn apply(&mut self, steps: &[Step]) -> Result<(), Error> {
-        let is_old = |step: &Step| matches!(step, Step::RemoveServer(..) | Step::RemoveService(..));
+        let is_old = |step: &Step| {
+            matches!(
+                step,
+                Step::RemoveServer(..) | Step::RemoveService(..) | Step::Reorder(..)
+            )
+        };
         let is_rules = |step: &Step| matches!(step, Step::SetRules(..) | Step::RemoveRules(..));
         let (old, new): (Vec<&Step>, Vec<&Step>) = steps.iter().partition(|step| is_old(step));
         let (rules, new): (Vec<&Step>, Vec<&Step>) = new.into_iter().partition(|step| is_rules(step));
@@ -203,11 +208,14 @@ impl Dataplane {
 
     fn apply_ipvs(&mut self, steps: &[&Step]) -> Result<(), Error> {
         let mut batch = Batch::new();
+        let mut reasons: Vec<&Step> = Vec::new();
         for step in steps {
             debug!(%step, "step");
-            match kernel::command(step) {
-                Ok(Some(command)) => batch.push(command),
-                Ok(None) => {}
+            match kernel::commands(step) {
+                Ok(commands) => {
+                    reasons.extend(commands.iter().map(|_| step));
+                    batch.extend(commands);
+                }
                 // Names come from a fixed list, all of which are short enough.
                 Err(error) => warn!(error = &error as &dyn std::error::Error, "scheduler refused"),
             }
@@ -221,7 +229,7 @@ impl Dataplane {
             .map_err(|error| Error::Apply(Box::new(error)))?;
         let mut first = None;
         for rejection in rejections {
-            let step = steps
+            let step = reasons
                 .get(rejection.index)
                 .map(ToString::to_string)
                 .unwrap_or_default();
@@ -268,8 +276,14 @@ fn read_ipvs(client: &mut ipvs::Client, observed: &mut Observed) -> Result<(), i
             scheduling,
             servers: BTreeMap::new(),
         };
+        // The kernel puts new servers before the old ones.
+        let mut before = None;
         for entry in client.destinations(&entry.service.id)? {
             let at = entry.destination.addr;
+            if before.is_some_and(|before| before < at) {
+                observed.table.unordered.insert(listener);
+            }
+            before = Some(at);
             service.servers.insert(at, kernel::server(&entry));
             observed.servers.insert((listener, at), entry);
         }

@@ -2,7 +2,6 @@
 //!
 //! It never fails: what it could not do it leaves as findings, which `serve` tells in the object's status.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -11,8 +10,7 @@ use std::process::{Command, Stdio};
 use tracing::{info, warn};
 
 use crate::finding::{Finding, Kind, Severity};
-use crate::sysctl::Sysctls;
-use crate::table::Family;
+use crate::sysctl::{Needs, Sysctls};
 
 /// Where the findings are left.
 pub const FINDINGS: &str = "/run/portable-lb/prepare.json";
@@ -45,12 +43,12 @@ const MODULES: [&str; 22] = [
 
 /// Does all that can be done, and returns what could not.
 #[must_use]
-pub fn prepare(families: &BTreeSet<Family>) -> Vec<Finding> {
+pub fn prepare(needs: &Needs) -> Vec<Finding> {
     load_modules();
     // Opening the family makes the kernel load ip_vs from the node's modules, even for a container without any.
     // Only then are its sysctls there.
     let mut findings: Vec<Finding> = ipvs_module().into_iter().collect();
-    findings.extend(Sysctls::default().set(families));
+    findings.extend(Sysctls::default().set(needs));
     findings.extend(steer_packets(Path::new("/sys")));
     findings.sort();
     for finding in &findings {

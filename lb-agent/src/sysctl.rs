@@ -69,10 +69,30 @@ const fn degrading(name: &'static str, wanted: Wanted) -> Setting {
     }
 }
 
-/// How long IPVS remembers UDP flows; conntrack must not forget them earlier.
-const UDP_SECONDS: u32 = 300;
+/// What the sysctls depend on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Needs {
+    /// The families that are served.
+    pub families: BTreeSet<Family>,
+    /// How long IPVS remembers UDP flows; conntrack must not forget them earlier.
+    pub udp_seconds: u32,
+}
 
-const SETTINGS: [Setting; 8] = [
+impl Needs {
+    /// How long IPVS remembers UDP flows where nothing else is said.
+    pub const UDP_SECONDS: u32 = 300;
+
+    /// Of a balancer that says nothing special.
+    #[must_use]
+    pub fn of(families: BTreeSet<Family>) -> Self {
+        Self {
+            families,
+            udp_seconds: Self::UDP_SECONDS,
+        }
+    }
+}
+
+const SETTINGS: [Setting; 6] = [
     // Without it IPVS marks its packets untracked, and none is masqueraded.
     blocking("net.ipv4.vs.conntrack", Wanted::Exactly(1)),
     // Connections of a removed server are reset, not left to hang.
@@ -86,23 +106,21 @@ const SETTINGS: [Setting; 8] = [
         "net.netfilter.nf_conntrack_tcp_timeout_time_wait",
         Wanted::AtMost(30),
     ),
-    // Else a flow that IPVS remembers comes to its server from a new port.
-    degrading(
-        "net.netfilter.nf_conntrack_udp_timeout",
-        Wanted::AtLeast(UDP_SECONDS),
-    ),
-    degrading(
-        "net.netfilter.nf_conntrack_udp_timeout_stream",
-        Wanted::AtLeast(UDP_SECONDS),
-    ),
     // Client ports may be reused at once; before Linux 5.9 that cost a second each.
     degrading(REUSE, Wanted::Exactly(1)),
 ];
 
 const REUSE: &str = "net.ipv4.vs.conn_reuse_mode";
 
-fn settings(families: &BTreeSet<Family>, kernel: (u32, u32)) -> Vec<Setting> {
+/// Else a flow that IPVS remembers comes to its server from a new port.
+const UDP_TIMEOUTS: [&str; 2] = [
+    "net.netfilter.nf_conntrack_udp_timeout",
+    "net.netfilter.nf_conntrack_udp_timeout_stream",
+];
+
+fn settings(needs: &Needs, kernel: (u32, u32)) -> Vec<Setting> {
     let mut settings = Vec::new();
+    let families = &needs.families;
     if families.contains(&Family::V4) {
         settings.push(blocking("net.ipv4.ip_forward", Wanted::Exactly(1)));
     }
@@ -111,6 +129,7 @@ fn settings(families: &BTreeSet<Family>, kernel: (u32, u32)) -> Vec<Setting> {
         settings.push(blocking("net.ipv6.conf.all.forwarding", Wanted::Exactly(1)));
     }
     settings.extend(SETTINGS);
+    settings.extend(UDP_TIMEOUTS.map(|name| degrading(name, Wanted::AtLeast(needs.udp_seconds))));
     if kernel < (5, 9) {
         for setting in settings.iter_mut().filter(|setting| setting.name == REUSE) {
             setting.wanted = Wanted::Exactly(0);
@@ -139,8 +158,8 @@ impl Default for Sysctls {
 impl Sysctls {
     /// Sets those that are not as they should be, and returns those that still are not.
     #[must_use]
-    pub fn set(&self, families: &BTreeSet<Family>) -> Vec<Finding> {
-        let settings = settings(families, self.kernel);
+    pub fn set(&self, needs: &Needs) -> Vec<Finding> {
+        let settings = settings(needs, self.kernel);
         settings
             .iter()
             .filter_map(|setting| self.set_one(setting))
@@ -245,8 +264,12 @@ mod tests {
         }
     }
 
-    fn both() -> BTreeSet<Family> {
-        BTreeSet::from([Family::V4, Family::V6])
+    fn both() -> Needs {
+        Needs::of(BTreeSet::from([Family::V4, Family::V6]))
+    }
+
+    fn v4() -> Needs {
+        Needs::of(BTreeSet::from([Family::V4]))
     }
 
     #[test]
@@ -264,14 +287,20 @@ mod tests {
         let timeout = tree.0.join("net/netfilter/nf_conntrack_udp_timeout");
         fs::write(&timeout, "900").expect("can be written");
         assert_eq!(tree.sysctls((6, 1)).set(&both()), []);
-        assert_eq!(fs::read_to_string(timeout).expect("is there"), "900");
+        assert_eq!(fs::read_to_string(&timeout).expect("is there"), "900");
+        let longer = Needs {
+            udp_seconds: 1000,
+            ..both()
+        };
+        assert_eq!(tree.sysctls((6, 1)).set(&longer), []);
+        assert_eq!(fs::read_to_string(&timeout).expect("is there"), "1000");
     }
 
     #[test]
     fn an_absent_one_is_told_with_what_to_do() {
         let tree = Tree::new("absent", "1");
         fs::remove_file(tree.0.join("net/ipv4/vs/conntrack")).expect("is there");
-        let findings = tree.sysctls((6, 1)).set(&BTreeSet::from([Family::V4]));
+        let findings = tree.sysctls((6, 1)).set(&v4());
         let found = findings
             .iter()
             .find(|it| it.name == "net.ipv4.vs.conntrack")
@@ -300,12 +329,8 @@ mod tests {
 
     #[test]
     fn ipv6_is_asked_for_only_where_it_is_used() {
-        let names = |families| {
-            settings(&families, (6, 1))
-                .iter()
-                .any(|it| it.name.contains("ipv6"))
-        };
+        let names = |needs| settings(&needs, (6, 1)).iter().any(|it| it.name.contains("ipv6"));
         assert!(names(both()));
-        assert!(!names(BTreeSet::from([Family::V4])));
+        assert!(!names(v4()));
     }
 }

@@ -19,7 +19,8 @@ pub struct Scheduler {
     /// Name of the kernel's scheduler. rr: in turn; wrr: in turn, by weight; lc: fewest connections; wlc: fewest
     /// connections by weight; sed: shortest expected delay; nq: an idle server, else as sed; sh: hash of the client's
     /// address; mh: the same by Maglev's table, which changes little when servers do; fo: the first by weight; ovf: the
-    /// first by weight until it is full; twos: the less loaded of two random ones; lblc, lblcr, dh: by the destination's
+    /// first by weight until it has more connections than it weighs, then the next, and when all have, connections are
+    /// refused, so it needs backends of type Endpoints, whose weights say how many; twos: the less loaded of two random ones; lblc, lblcr, dh: by the destination's
     /// address, which is one, so one server gets everything. Defaults to wlc.
     #[serde(default)]
     pub name: SchedulerName,

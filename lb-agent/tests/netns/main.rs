@@ -2,6 +2,8 @@
 //!
 //! `e2e/runner` boots a machine around these tests whose kernel has IPVS.
 
+mod health;
+#[allow(dead_code, reason = "shared with other tests, which use other parts")]
 mod scene;
 
 use std::net::{SocketAddr, TcpStream};

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -54,7 +54,7 @@ impl Scene {
             scene.join(place, octet);
         }
         for octet in [2, 3] {
-            scene.start_server(octet);
+            scene.listen(&format!("server{octet}"), 8080);
         }
         scene
     }
@@ -92,26 +92,38 @@ impl Scene {
         self.ip("hub", &format!("link set v{octet} master br0 up\n"));
     }
 
-    /// A TCP and UDP server that tells its number and the client's address, and then echoes.
-    fn start_server(&self, octet: u8) {
-        let (tcp, udp) = self.within(&format!("server{octet}"), move || {
-            let all: SocketAddr = "[::]:8080".parse().expect("an address");
+    /// A TCP and UDP server that tells its address's last number and the client's address, and then echoes.
+    pub(crate) fn listen(&self, place: &str, port: u16) {
+        let (tcp, udp) = self.within(place, move || {
+            let all = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
             (
                 TcpListener::bind(all).expect("free"),
                 UdpSocket::bind(all).expect("free"),
             )
         });
+        let octet = place.trim_start_matches("server").to_owned();
         thread::spawn(move || {
             for stream in tcp.incoming().flatten() {
-                thread::spawn(move || serve(stream, octet));
+                thread::spawn(move || serve(stream));
             }
         });
         thread::spawn(move || {
             let mut buffer = [0; 64];
             while let Ok((_, from)) = udp.recv_from(&mut buffer) {
-                let _ = udp.send_to(octet.to_string().as_bytes(), from);
+                let _ = udp.send_to(octet.as_bytes(), from);
             }
         });
+    }
+
+    /// Gives a place more addresses, by their last numbers.
+    pub(crate) fn add_addresses(&self, place: &str, octets: impl IntoIterator<Item = u8>) {
+        let commands: Vec<String> = octets
+            .into_iter()
+            .map(|octet| {
+                format!("addr add 10.1.0.{octet}/24 dev eth0\naddr add fd00::{octet}/64 dev eth0 nodad\n")
+            })
+            .collect();
+        self.ip(place, &commands.concat());
     }
 
     /// Runs a job in a place's network namespace.
@@ -130,8 +142,13 @@ impl Scene {
 
     /// The output of a program in the agent's namespace.
     pub(crate) fn agents(&self, command: &str) -> String {
+        self.command("agent", command)
+    }
+
+    /// The output of a program in a place's namespace.
+    pub(crate) fn command(&self, place: &str, command: &str) -> String {
         let mut words: Vec<&str> = command.split(' ').collect();
-        let name = self.name("agent");
+        let name = self.name(place);
         words.splice(0..0, ["netns", "exec", &name]);
         run("ip", &words)
     }
@@ -153,7 +170,12 @@ impl Scene {
         };
         let text = format!(
             "apiVersion: portablelb.io/v1alpha1\nkind: PortableLoadBalancer\nmetadata: {{name: web}}\n\
-             spec: {{backends: {{service: {{name: web}}}}, {}}}\n{}{}",
+             spec: {{{}{}}}\n{}{}",
+            if object.spec.contains("backends:") {
+                ""
+            } else {
+                "backends: {service: {name: web}}, "
+            },
             object.spec,
             slice("IPv4", &|octet| format!("10.1.0.{octet}")),
             slice("IPv6", &|octet| format!("fd00::{octet}")),
@@ -201,6 +223,10 @@ impl Scene {
         let file = self.file.display().to_string();
         let arguments = arguments.replace("FILE", &file);
         self.agents(&format!("{} {arguments}", env!("CARGO_BIN_EXE_lb-agent")))
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.agent.is_some()
     }
 
     /// Ends the agent with a signal, and waits for it.
@@ -260,29 +286,56 @@ impl Scene {
     }
 
     pub(crate) fn connect(&self, address: &str, port: u16) -> std::io::Result<Connection> {
+        self.connect_from("client", (address, port), Duration::from_secs(5))
+    }
+
+    /// A connection that some place makes to an address.
+    pub(crate) fn connect_from(
+        &self,
+        place: &str,
+        (address, port): (&str, u16),
+        patience: Duration,
+    ) -> std::io::Result<Connection> {
         let address: IpAddr = address.parse().expect("an address");
-        let stream = self.within("client", move || {
-            TcpStream::connect_timeout(&SocketAddr::new(address, port), Duration::from_secs(5))
+        let stream = self.within(place, move || {
+            TcpStream::connect_timeout(&SocketAddr::new(address, port), patience)
         })?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        let mut connection = Connection {
-            stream: BufReader::new(stream),
-            server: 0,
-            peer: String::new(),
-        };
-        let hello = connection.line()?;
-        let (server, peer) = hello.split_once(' ').ok_or(std::io::ErrorKind::InvalidData)?;
-        connection.server = server.parse().map_err(|_| std::io::ErrorKind::InvalidData)?;
-        peer.clone_into(&mut connection.peer);
-        Ok(connection)
+        Connection::over(stream)
+    }
+
+    /// The server that a connection from this port of the client's comes to; it ends by a reset, so that the port is free again.
+    pub(crate) fn connect_by_port(&self, address: &str, port: u16, from: u16) -> std::io::Result<u8> {
+        let address: SocketAddr = SocketAddr::new(address.parse().expect("an address"), port);
+        let stream = self.within("client", move || -> std::io::Result<TcpStream> {
+            let socket =
+                socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+            socket.set_reuse_address(true)?;
+            socket.set_linger(Some(Duration::ZERO))?;
+            socket.bind(&SocketAddr::from(([0, 0, 0, 0], from)).into())?;
+            socket.connect_timeout(&address.into(), Duration::from_secs(5))?;
+            Ok(socket.into())
+        })?;
+        Connection::over(stream).map(|connection| connection.server)
+    }
+
+    /// Whether two connections in a row come to two servers.
+    pub(crate) fn shares_evenly(&self, port: u16) -> bool {
+        let servers: Vec<Option<u8>> = (0..2)
+            .map(|_| self.connect(AGENT, port).ok().map(|it| it.server))
+            .collect();
+        servers[0].is_some() && servers[1].is_some() && servers[0] != servers[1]
+    }
+
+    /// The numbers of servers that so many connections come to, each closed before the next.
+    pub(crate) fn served_by(&self, port: u16, count: usize) -> Vec<u8> {
+        let server = |_| self.connect(AGENT, port).expect("a server answers").server;
+        (0..count).map(server).collect()
     }
 
     /// How many of so many connections come to each server: 2 and 3.
     pub(crate) fn shares(&self, port: u16, count: usize) -> (usize, usize) {
-        let servers: Vec<u8> = (0..count)
-            .map(|_| self.connect(AGENT, port).expect("a server answers").server)
-            .collect();
-        let (second, third): (Vec<u8>, Vec<u8>) = servers.into_iter().partition(|server| *server == 2);
+        let servers = self.served_by(port, count).into_iter();
+        let (second, third): (Vec<u8>, Vec<u8>) = servers.partition(|server| *server == 2);
         (second.len(), third.len())
     }
 
@@ -324,6 +377,20 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
+    pub(crate) fn over(stream: TcpStream) -> std::io::Result<Self> {
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        let mut connection = Connection {
+            stream: BufReader::new(stream),
+            server: 0,
+            peer: String::new(),
+        };
+        let hello = connection.line()?;
+        let (server, peer) = hello.split_once(' ').ok_or(std::io::ErrorKind::InvalidData)?;
+        connection.server = server.parse().map_err(|_| std::io::ErrorKind::InvalidData)?;
+        peer.clone_into(&mut connection.peer);
+        Ok(connection)
+    }
+
     fn line(&mut self) -> std::io::Result<String> {
         let mut line = String::new();
         self.stream.read_line(&mut line)?;
@@ -341,8 +408,13 @@ impl Connection {
     }
 }
 
-fn serve(mut stream: TcpStream, octet: u8) {
-    let Ok(peer) = stream.peer_addr() else { return };
+fn serve(mut stream: TcpStream) {
+    let (Ok(own), Ok(peer)) = (stream.local_addr(), stream.peer_addr()) else {
+        return;
+    };
+    // Of fd00::21 it is 21 too: the tests' addresses are decimal in both families.
+    let own = own.ip().to_canonical().to_string();
+    let octet = own.rsplit(['.', ':']).next().unwrap_or_default();
     let _ = stream.write_all(format!("{octet} {}\n", peer.ip().to_canonical()).as_bytes());
     let Ok(copy) = stream.try_clone() else { return };
     for line in BufReader::new(copy).lines().map_while(Result::ok) {
