@@ -15,7 +15,6 @@ use crate::converge::{Converged, Converger, Pace};
 use crate::dataplane::{Dataplane, Depth, Error, Observed};
 use crate::desired::Desired;
 use crate::drain::history::History;
-use crate::endpoints::Trust;
 use crate::facts::{Fact, Facts, Wanted};
 use crate::finding::{Finding, Severity};
 use crate::health::Targets;
@@ -23,6 +22,7 @@ use crate::http::{Readiness, Refresh};
 use crate::metrics::Metrics;
 use crate::report::{Identity, Situation, Trouble, agent_status};
 use crate::sysctl::{Needs, Sysctls};
+use crate::trust::Trust;
 use crate::{link, prepare};
 
 /// Changes that come together are done together.

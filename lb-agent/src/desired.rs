@@ -14,9 +14,10 @@ use k8s_openapi::api::core::v1::ServicePort;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use crate::addresses::Addresses;
-use crate::endpoints::{self, Candidates, State, Trust};
+use crate::endpoints::{self, Candidates, State};
 use crate::health::{Checks, Health, Reason, Targets};
 use crate::table::{Family, Listener, Server, Service, Table, Weight};
+use crate::trust::Trust;
 
 /// Everything that the wanted table is made of.
 #[derive(Clone, Copy, Debug)]

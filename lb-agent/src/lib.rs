@@ -28,4 +28,5 @@ pub mod serve;
 pub mod status;
 pub mod sysctl;
 pub mod table;
+pub mod trust;
 pub mod warm_up;

@@ -62,8 +62,8 @@ mod tests {
     use super::*;
     use crate::addresses::Addresses;
     use crate::desired::{Inputs, desired};
-    use crate::endpoints::Trust;
     use crate::health::{Change, Checks};
+    use crate::trust::Trust;
     use crd::PortableLoadBalancerSpec;
 
     /// What is wanted of three servers when the given addresses fail.

@@ -21,7 +21,7 @@ fn read(spec: &PortableLoadBalancerSpec, slices: &[EndpointSlice]) -> Desired {
         spec,
         service_ports: None,
         slices: &slices,
-        trust: &Trust::Pods("shop".into()),
+        trust: &Trust::pods("shop"),
         addresses: &Addresses::default(),
         checks: &Checks::default(),
         health: &Health::default(),
