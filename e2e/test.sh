@@ -54,6 +54,6 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-run check test-unit tools images test-api
+run check test-unit test-fuzz tools images test-api
 [ -e /run/netns/plb-lab ] || started=yes
 run lab-up test-cluster

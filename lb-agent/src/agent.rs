@@ -1,5 +1,7 @@
 //! The agent's one loop: facts come in, and only it touches the kernel.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,11 +21,13 @@ use crate::facts::{Fact, Facts, Wanted};
 use crate::finding::{Finding, Severity};
 use crate::health::Targets;
 use crate::http::{Readiness, Refresh};
+use crate::link::LOOPBACK;
 use crate::metrics::Metrics;
 use crate::report::{Identity, Situation, Trouble, agent_status};
 use crate::sysctl::{Needs, Sysctls};
 use crate::trust::Trust;
-use crate::{link, prepare};
+use crate::ways::{self, Ways};
+use crate::{link, prepare, pressure};
 
 /// Changes that come together are done together.
 const COALESCE: Duration = Duration::from_millis(20);
@@ -88,6 +92,11 @@ pub struct Agent {
     trouble: Option<Trouble>,
     findings: Vec<Finding>,
     mtu: Option<u32>,
+    ways: Ways,
+    /// The balancer's addresses that are known to be taken.
+    held: Option<BTreeSet<IpAddr>>,
+    /// What the sysctls were set for.
+    needs: Option<Needs>,
     failures: u32,
     is_draining: bool,
     drains: History,
@@ -121,6 +130,9 @@ impl Agent {
             trouble: None,
             findings: Vec::new(),
             mtu: None,
+            ways: Ways::default(),
+            held: None,
+            needs: None,
             failures: 0,
             is_draining: false,
             drains: History::default(),
@@ -137,7 +149,7 @@ impl Agent {
             let depth = if resync <= Instant::now() {
                 Depth::All
             } else {
-                Depth::Servers
+                Depth::Draining
             };
             let had_failed = self.failures > 0;
             if depth == Depth::All || self.blocking().is_some() {
@@ -145,6 +157,8 @@ impl Agent {
             }
             if depth == Depth::All {
                 resync = Instant::now() + self.settings.resync;
+                self.ways.forget();
+                self.held = None;
             }
             self.converge(depth).await;
             if had_failed && self.failures == 0 {
@@ -220,7 +234,13 @@ impl Agent {
     /// Looks at what is around the table: sysctls, the interface.
     async fn look_around(&mut self) {
         self.findings = prepare::read(prepare::FINDINGS.as_ref());
-        self.findings.extend(Sysctls::default().set(&self.needs()));
+        let needs = self.needs();
+        self.findings.extend(Sysctls::default().set(&needs));
+        self.needs = Some(needs);
+        if let Some(observed) = &self.observed {
+            self.findings
+                .extend(pressure::findings(observed, pressure::tracked()));
+        }
         self.findings.sort();
         match link::mtu().await {
             Ok(mtu) => self.mtu = mtu,
@@ -230,7 +250,8 @@ impl Agent {
 
     /// Brings the kernel to what is wanted; before that is known, only looks at what is there.
     async fn converge(&mut self, depth: Depth) {
-        let Some(wanted) = self.wanted() else {
+        let addresses = &self.settings.addresses;
+        let Some(wanted) = ways::wanted(&self.facts, addresses, &mut self.ways).await else {
             let result = self.with_kernel(move |kernel| kernel.observe(depth)).await;
             self.learn(result.map(|observed| Converged {
                 observed,
@@ -242,6 +263,13 @@ impl Agent {
             }));
             return;
         };
+        if self.needs.as_ref() != Some(&self.needs()) {
+            self.look_around().await;
+        }
+        if let Err(error) = self.hold(&wanted.desired.addresses).await {
+            self.learn(Err(Error::Address(error)));
+            return;
+        }
         let pace = Pace {
             drain: wanted.drain_timeout,
             warm_up: wanted.warm_up,
@@ -265,17 +293,31 @@ impl Agent {
         }
     }
 
+    /// Takes just these addresses: what is sent to them is then for this machine, which IPVS wants.
+    async fn hold(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<(), link::Error> {
+        if self.held.as_ref() == Some(addresses) {
+            return Ok(());
+        }
+        let wanted: Vec<IpAddr> = addresses.iter().copied().collect();
+        link::address::hold(LOOPBACK, &wanted).await?;
+        link::address::release(LOOPBACK, addresses).await?;
+        self.held = Some(addresses.clone());
+        Ok(())
+    }
+
     fn needs(&self) -> Needs {
         let needs = Needs::of(self.settings.addresses.families());
-        let timeouts = self.wanted().and_then(|wanted| wanted.desired.table.timeouts);
+        let Some(wanted) = self.wanted() else { return needs };
+        let timeouts = wanted.desired.table.timeouts;
         Needs {
             udp_seconds: timeouts.map_or(needs.udp_seconds, |timeouts| timeouts.udp_seconds),
+            bypass: wanted.desired.bypass,
             ..needs
         }
     }
 
     fn wanted(&self) -> Option<Wanted> {
-        self.facts.wanted(&self.settings.addresses)
+        self.facts.wanted(&self.settings.addresses, &self.ways)
     }
 
     /// Runs a job on the kernel, off the loop's thread. After a panic the next job starts from what is in the kernel.
@@ -312,7 +354,7 @@ impl Agent {
                 self.outlets.metrics.drift.inc_by(converged.drift as u64);
                 // A table found at start was good when it was made.
                 self.has_table |= is_complete(&converged.observed);
-                self.observed = Some(Arc::new(converged.observed));
+                self.observed = Some(converged.observed);
             }
             Err(error) => {
                 self.failures = self.failures.saturating_add(1);
@@ -337,7 +379,7 @@ impl Agent {
         if let Ok((observed, info)) = result {
             self.outlets
                 .metrics
-                .observed(Arc::new(observed), Some(info.connection_table_size));
+                .observed(observed, Some(info.connection_table_size));
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::OnceLock;
 
 use crd::Protocol;
 use ipvs::{Batch, DestinationEntry};
@@ -11,8 +12,8 @@ use crate::drain::ActiveConnections;
 use crate::iptables::command::{self, Flavour};
 use crate::iptables::{self, Printed};
 use crate::kernel;
-use crate::plan::Step;
-use crate::table::{Family, Listener, Rules, Service, Table};
+use crate::plan::{Spot, Step};
+use crate::table::{Family, Listener, PathMark, Rules, Scheduling, Service, Table};
 
 /// Why the kernel could not be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +45,9 @@ pub enum Error {
         #[source]
         source: command::Error,
     },
+    /// The balancer's addresses can't be taken.
+    #[error("could not take the balancer's addresses")]
+    Address(#[source] crate::link::Error),
     /// No variant of iptables works.
     #[error("neither variant of iptables works for {family}: nft: {nft}; legacy: {legacy}")]
     NoIptables {
@@ -65,6 +69,8 @@ pub enum Error {
 /// What is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
+    /// Services with servers that go; all else is taken to be as we left it.
+    Draining,
     /// IPVS; rules are taken to be as we left them.
     Servers,
     /// Rules too.
@@ -80,9 +86,17 @@ pub struct Observed {
     pub servers: BTreeMap<(Listener, SocketAddr), DestinationEntry>,
     /// Whether there are rules of ours, be they as wanted or not.
     pub has_rules: bool,
+    /// Computed when it is first asked for.
+    pub(crate) hash: OnceLock<String>,
 }
 
 impl Observed {
+    /// The hash of what all agents of a balancer share, computed once.
+    #[must_use]
+    pub fn hash(&self) -> &str {
+        self.hash.get_or_init(|| self.table.serving().hash())
+    }
+
     /// Numbers of connections in use. To the kernel no UDP flow is ever active.
     #[must_use]
     pub fn active(&self) -> ActiveConnections {
@@ -149,13 +163,33 @@ impl Dataplane {
             }
             self.has_read_rules = true;
         }
+        self.compare_rules(&mut observed, wanted);
+        Ok(observed)
+    }
+
+    /// Reads what the kernel holds of these services; the rest is taken to be as it was observed before.
+    pub fn read_again(
+        &mut self,
+        spots: &BTreeSet<Spot>,
+        mut observed: Observed,
+        wanted: &BTreeMap<Family, Rules>,
+    ) -> Result<Observed, Error> {
+        observed.hash = OnceLock::new();
+        let result = read_spots(self.client()?, spots, &mut observed);
+        self.keep_client_if_sound(result)
+            .map_err(|error| Error::Read(Box::new(error)))?;
+        observed.table.rules.clear();
+        self.compare_rules(&mut observed, wanted);
+        Ok(observed)
+    }
+
+    fn compare_rules(&self, observed: &mut Observed, wanted: &BTreeMap<Family, Rules>) {
+        observed.has_rules = self.rules.values().any(|held| !held.printed.is_empty());
         for (family, held) in &self.rules {
-            observed.has_rules |= !held.printed.is_empty();
             if let Some(rules) = held.rules(*family, wanted.get(family)) {
                 observed.table.rules.insert(*family, rules);
             }
         }
-        Ok(observed)
     }
 
     /// Applies steps in order. One that fails stops no other, but nothing old is removed when something new failed.
@@ -269,26 +303,87 @@ impl Dataplane {
 fn read_ipvs(client: &mut ipvs::Client, observed: &mut Observed) -> Result<(), ipvs::Error> {
     observed.table.timeouts = Some(kernel::timeouts(client.config()?));
     for entry in client.services()? {
+        if let Some(mark) = kernel::path(&entry) {
+            read_path(client, &entry, mark, observed)?;
+            continue;
+        }
         let Some((listener, scheduling)) = kernel::listener(&entry) else {
             continue;
         };
-        let mut service = Service {
-            scheduling,
-            servers: BTreeMap::new(),
-        };
-        // The kernel puts new servers before the old ones.
-        let mut before = None;
-        for entry in client.destinations(&entry.service.id)? {
-            let at = entry.destination.addr;
-            if before.is_some_and(|before| before < at) {
-                observed.table.unordered.insert(listener);
-            }
-            before = Some(at);
-            service.servers.insert(at, kernel::server(&entry));
-            observed.servers.insert((listener, at), entry);
-        }
-        observed.table.services.insert(listener, service);
+        read_servers(client, listener, scheduling, observed)?;
     }
+    Ok(())
+}
+
+fn read_spots(
+    client: &mut ipvs::Client,
+    spots: &BTreeSet<Spot>,
+    observed: &mut Observed,
+) -> Result<(), ipvs::Error> {
+    observed.table.timeouts = Some(kernel::timeouts(client.config()?));
+    for spot in spots {
+        match spot {
+            Spot::Listener(listener) => read_listener(client, *listener, observed)?,
+            Spot::Path(mark) => {
+                observed.table.paths.remove(mark);
+                if let Some(entry) = client.service(&kernel::path_id(*mark))? {
+                    read_path(client, &entry, *mark, observed)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn read_listener(
+    client: &mut ipvs::Client,
+    listener: Listener,
+    observed: &mut Observed,
+) -> Result<(), ipvs::Error> {
+    let before = observed.table.services.remove(&listener);
+    observed.table.unordered.remove(&listener);
+    for at in before.iter().flat_map(|service| service.servers.keys()) {
+        observed.servers.remove(&(listener, *at));
+    }
+    let entry = client.service(&kernel::id(listener))?;
+    match entry.as_ref().and_then(kernel::listener) {
+        Some((listener, scheduling)) => read_servers(client, listener, scheduling, observed),
+        None => Ok(()),
+    }
+}
+
+fn read_path(
+    client: &mut ipvs::Client,
+    entry: &ipvs::ServiceEntry,
+    mark: PathMark,
+    observed: &mut Observed,
+) -> Result<(), ipvs::Error> {
+    let entries = client.destinations(&entry.service.id)?;
+    observed.table.paths.insert(mark, kernel::path_to(&entries));
+    Ok(())
+}
+
+fn read_servers(
+    client: &mut ipvs::Client,
+    listener: Listener,
+    scheduling: Scheduling,
+    observed: &mut Observed,
+) -> Result<(), ipvs::Error> {
+    let mut servers = BTreeMap::new();
+    observed.table.unordered.remove(&listener);
+    // The kernel puts new servers before the old ones.
+    let mut before = None;
+    for entry in client.destinations(&kernel::id(listener))? {
+        let at = entry.destination.addr;
+        if before.is_some_and(|before| before < at) {
+            observed.table.unordered.insert(listener);
+        }
+        before = Some(at);
+        servers.insert(at, kernel::server(&entry));
+        observed.servers.insert((listener, at), entry);
+    }
+    let service = Service { scheduling, servers };
+    observed.table.services.insert(listener, service);
     Ok(())
 }
 

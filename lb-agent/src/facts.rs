@@ -11,6 +11,7 @@ use crate::addresses::Addresses;
 use crate::desired::{Desired, Inputs, desired};
 use crate::health::{Change, Checks, Health};
 use crate::trust::Trust;
+use crate::ways::Ways;
 
 /// Something that was learnt.
 #[derive(Clone, Debug)]
@@ -127,7 +128,7 @@ impl Facts {
 
     /// What is wanted; `None` until all of it is known, so that nothing is removed for want of knowledge.
     #[must_use]
-    pub fn wanted(&self, addresses: &Addresses) -> Option<Wanted> {
+    pub fn wanted(&self, addresses: &Addresses, ways: &Ways) -> Option<Wanted> {
         let balancer = self.balancer.as_ref()?;
         let (service_ports, slices) = match &balancer.spec.backends.service {
             Some(service) => self.service(&service.name)?,
@@ -141,6 +142,7 @@ impl Facts {
             addresses,
             checks: &balancer.checks,
             health: &self.health,
+            ways,
         });
         Some(Wanted {
             desired,
@@ -185,7 +187,7 @@ mod tests {
 
         fn take(&mut self, fact: Fact) -> Option<Wanted> {
             self.0.take(fact, &Trust::pods("shop"));
-            self.0.wanted(&Addresses::default())
+            self.0.wanted(&Addresses::default(), &Ways::default())
         }
     }
 

@@ -5,11 +5,13 @@
 
 pub mod addresses;
 pub mod agent;
+pub mod backend;
 pub mod cli;
 pub mod converge;
 pub mod dataplane;
 pub mod desired;
 pub mod drain;
+pub mod drift;
 pub mod endpoints;
 pub mod facts;
 pub mod file;
@@ -23,6 +25,7 @@ pub mod link;
 pub mod metrics;
 pub mod plan;
 pub mod prepare;
+pub mod pressure;
 pub mod report;
 pub mod serve;
 pub mod status;
@@ -30,3 +33,4 @@ pub mod sysctl;
 pub mod table;
 pub mod trust;
 pub mod warm_up;
+pub mod ways;

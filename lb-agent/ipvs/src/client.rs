@@ -29,8 +29,18 @@ pub struct Client {
 impl Client {
     /// Opens a connection. The kernel loads IPVS for it, if it can; no capability is needed until the first command.
     pub fn open() -> Result<Self, Error> {
+        Self::start(Socket::open()?)
+    }
+
+    /// A client without a kernel, that hears just these datagrams: for tests, and for fuzzers, since whoever reads
+    /// bytes must withstand any.
+    pub fn hearing(datagrams: impl IntoIterator<Item = Vec<u8>>) -> Result<Self, Error> {
+        Self::start(Socket::prepared(datagrams))
+    }
+
+    fn start(socket: Socket) -> Result<Self, Error> {
         let mut client = Self {
-            socket: Socket::open()?,
+            socket,
             family: CONTROLLER,
             sequence: 0,
         };
@@ -63,6 +73,22 @@ impl Client {
             },
         )?;
         Ok(services)
+    }
+
+    /// One service, if there is such a one.
+    pub fn service(&mut self, id: &ServiceId) -> Result<Option<ServiceEntry>, Error> {
+        let mut service = None;
+        let put_id = |buffer: &mut Vec<u8>| encode::put_id(buffer, id);
+        let asked = self.ask(&SERVICE, put_id, |attributes| {
+            service = Some(decode::service(attributes)?);
+            Ok(())
+        });
+        match asked {
+            Err(Error::Unanswered {
+                source: Errno::ESRCH, ..
+            }) => Ok(None),
+            asked => asked.map(|()| service),
+        }
     }
 
     /// The servers of a service. None also if the service doesn't exist: the kernel makes no difference.
@@ -223,6 +249,12 @@ const SERVICES: Question = Question {
     command: command::GET_SERVICE,
     answer: command::NEW_SERVICE,
     flags: NLM_F_DUMP,
+};
+const SERVICE: Question = Question {
+    about: "how a service is",
+    command: command::GET_SERVICE,
+    answer: command::NEW_SERVICE,
+    flags: NLM_F_ACK,
 };
 const DESTINATIONS: Question = Question {
     about: "which servers a service has",

@@ -39,6 +39,7 @@ mod error;
 mod flags;
 #[cfg(test)]
 mod golden;
+mod ipvsadm;
 mod message;
 #[cfg(test)]
 mod properties;

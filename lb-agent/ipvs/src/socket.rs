@@ -1,4 +1,5 @@
 //! The netlink socket: whole datagrams from the kernel alone, and never a wait without end.
+use std::collections::VecDeque;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -26,8 +27,15 @@ const KERNEL: u32 = 0;
 
 /// A generic netlink socket.
 pub(crate) struct Socket {
-    socket: NetlinkSocket,
+    end: End,
     datagram: Vec<u8>,
+}
+
+/// Who is at the other end.
+enum End {
+    Kernel(NetlinkSocket),
+    /// Nobody: these datagrams were prepared, and then there is silence.
+    Prepared(VecDeque<Vec<u8>>),
 }
 
 impl Socket {
@@ -43,16 +51,26 @@ impl Socket {
         let _ = setsockopt(&socket, SndBufForce, &SEND_BUFFER)
             .or_else(|_| setsockopt(&socket, SndBuf, &SEND_BUFFER));
         Ok(Self {
-            socket,
+            end: End::Kernel(socket),
             datagram: Vec::with_capacity(DATAGRAM),
         })
     }
 
+    /// A socket that hears just these datagrams.
+    pub(crate) fn prepared(datagrams: impl IntoIterator<Item = Vec<u8>>) -> Self {
+        Self {
+            end: End::Prepared(datagrams.into_iter().collect()),
+            datagram: Vec::new(),
+        }
+    }
+
     /// Sends messages as one datagram.
     pub(crate) fn send(&self, messages: &[u8]) -> Result<(), Error> {
-        self.socket
-            .send_to(messages, &SocketAddr::new(KERNEL, 0), 0)
-            .map_err(failed("write to"))?;
+        if let End::Kernel(socket) = &self.end {
+            socket
+                .send_to(messages, &SocketAddr::new(KERNEL, 0), 0)
+                .map_err(failed("write to"))?;
+        }
         Ok(())
     }
 
@@ -73,11 +91,18 @@ impl Socket {
     }
 
     fn next_datagram(&mut self, deadline: Instant) -> Result<(), Error> {
+        let socket = match &mut self.end {
+            End::Kernel(socket) => socket,
+            End::Prepared(datagrams) => {
+                self.datagram = datagrams.pop_front().ok_or(Error::Timeout)?;
+                return Ok(());
+            }
+        };
         while Instant::now() < deadline {
             self.datagram.clear();
             // With MSG_TRUNC the whole length is told even if the datagram was cut.
             let flags = MsgFlags::MSG_TRUNC.bits();
-            match self.socket.recv_from(&mut self.datagram, flags) {
+            match socket.recv_from(&mut self.datagram, flags) {
                 Ok((_, sender)) if sender.port_number() != KERNEL => {}
                 Ok((length, _)) if length > self.datagram.len() => {
                     return Err(Error::Malformed("a datagram is longer than the kernel's longest"));

@@ -1,0 +1,85 @@
+//! The kernel of a fresh network namespace, written by our data plane and read by others.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::thread;
+
+use lb_agent::dataplane::{Dataplane, Depth};
+use lb_agent::plan::{Step, plan};
+use lb_agent::table::{Family, Table};
+use nix::sched::{CloneFlags, unshare};
+
+pub(crate) struct Kernel {
+    pub(crate) dataplane: Dataplane,
+}
+
+/// Does something in a network namespace of its own, with rules of these families.
+pub(crate) fn in_namespace(families: &[Family], work: impl FnOnce(Kernel) + Send + 'static) {
+    let dataplane = Dataplane::new(&families.iter().copied().collect());
+    let inside = move || {
+        unshare(CloneFlags::CLONE_NEWNET).expect("root may");
+        run("ip", &["link", "set", "lo", "up"]);
+        work(Kernel { dataplane });
+    };
+    // The test's own thread keeps its namespace.
+    let done = thread::spawn(inside).join();
+    if let Err(panic) = done {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+impl Kernel {
+    /// What it holds; rules as far as they are those of `wanted`.
+    pub(crate) fn read(&mut self, wanted: &Table) -> Table {
+        let observed = self.dataplane.read(Depth::All, &wanted.rules);
+        observed.expect("can be read").table
+    }
+
+    /// The steps from what it holds to `wanted`.
+    pub(crate) fn plan(&mut self, wanted: &Table) -> Vec<Step> {
+        plan(&self.read(wanted), wanted)
+    }
+
+    pub(crate) fn apply(&mut self, steps: &[Step]) {
+        self.dataplane.apply(steps).expect("the kernel takes all steps");
+    }
+
+    /// Leads it to `wanted`.
+    pub(crate) fn go(&mut self, wanted: &Table) {
+        let steps = self.plan(wanted);
+        self.apply(&steps);
+    }
+}
+
+/// What `ipvsadm` prints of a table, sorted.
+pub(crate) fn saved() -> Vec<String> {
+    let mut lines: Vec<String> = run("ipvsadm", &["-Sn"])
+        .lines()
+        .map(|line| line.trim().to_owned())
+        .collect();
+    lines.sort();
+    lines
+}
+
+/// A program's output; it must succeed.
+pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
+    feed(program, arguments, "")
+}
+
+/// The output of a program that is given some input; it must succeed.
+pub(crate) fn feed(program: &str, arguments: &[&str], input: &str) -> String {
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("can be run");
+    let mut stdin = child.stdin.take().expect("is a pipe");
+    stdin.write_all(input.as_bytes()).expect("is read");
+    drop(stdin);
+    let output = child.wait_with_output().expect("ends");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?}: {stderr}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
