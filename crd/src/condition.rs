@@ -70,6 +70,8 @@ pub mod reason {
     pub const AS_WANTED: &str = "AsWanted";
     /// A node's kernel lacks a module.
     pub const KERNEL_MODULE_MISSING: &str = "KernelModuleMissing";
+    /// A module came to a node after the agent's pod had been prepared without it.
+    pub const PREPARED_TOO_EARLY: &str = "PreparedTooEarly";
     /// A node refused a sysctl.
     pub const SYSCTL_REFUSED: &str = "SysctlRefused";
     /// Something that connections need is nearly full.

@@ -237,6 +237,8 @@ impl Agent {
         let needs = self.needs();
         self.findings.extend(Sysctls::default().set(&needs));
         self.needs = Some(needs);
+        let late = prepare::too_early(prepare::FINDINGS.as_ref(), &self.findings);
+        self.findings.extend(late);
         if let Some(observed) = &self.observed {
             self.findings
                 .extend(pressure::findings(observed, pressure::tracked()));

@@ -26,7 +26,7 @@ const SLOTS: usize = 4;
 /// A balancer that takes longer doesn't hold up the others.
 const SLOT_TIME: Duration = Duration::from_mins(2);
 /// So old is a pod that may be tried anew.
-const OLD: SignedDuration = SignedDuration::from_mins(2);
+const OLD: SignedDuration = SignedDuration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Which pod could not be changed.
@@ -143,7 +143,7 @@ impl Wish {
         Self {
             replicas: usize::try_from(lb.spec.redundancy.replicas).unwrap_or_default(),
             active: names(|entry| entry.role == Some(AgentRole::Active)),
-            unfit: names(|entry| entry.reason.as_deref() == Some(reason::SYSCTL_REFUSED)),
+            unfit: names(|entry| entry.reason.as_deref() == Some(reason::PREPARED_TOO_EARLY)),
         }
     }
 }
@@ -184,8 +184,8 @@ fn step(pod: &Pod, template: &PodTemplateSpec) -> Option<Next> {
     (image != wanted).then(|| Next::Patch(pod.name_any()))
 }
 
-/// A module that came after `prepare` had run brings sysctls that only another `prepare` can set. Where that does not
-/// help either, it is tried no more often than pods grow old.
+/// A module that came after `prepare` had run brings sysctls that only another `prepare` can set. Should that not help
+/// either, it is tried no more often than pods grow old.
 fn again(pod: &Pod, wish: &Wish) -> Option<Next> {
     let made = pod.metadata.creation_timestamp.as_ref()?.0;
     let age = Timestamp::now().duration_since(made);
@@ -331,7 +331,7 @@ mod tests {
             unfit: BTreeSet::from(["a".to_owned()]),
             ..wish(1)
         };
-        assert_eq!(plan(&made(1), &template("1", "x"), &unfit), Next::Wait);
+        assert_eq!(plan(&made(0), &template("1", "x"), &unfit), Next::Wait);
         assert_eq!(
             plan(&made(3), &template("1", "x"), &unfit),
             Next::Replace("a".into())
