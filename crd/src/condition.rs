@@ -34,6 +34,10 @@ pub mod reason {
     pub const PENDING: &str = "Pending";
     /// The spec asks for something impossible.
     pub const INVALID_SPEC: &str = "InvalidSpec";
+    /// The spec names servers outside the networks that the administrator allows.
+    pub const ENDPOINT_NOT_ALLOWED: &str = "EndpointNotAllowed";
+    /// This installation has no part that could expose the balancer as the spec asks.
+    pub const EXPOSURE_NOT_AVAILABLE: &str = "ExposureNotAvailable";
     /// The Service named in the spec does not exist.
     pub const SERVICE_NOT_FOUND: &str = "ServiceNotFound";
     /// The Service has no port of the wanted name.
@@ -66,6 +70,8 @@ pub mod reason {
     pub const AS_WANTED: &str = "AsWanted";
     /// A node's kernel lacks a module.
     pub const KERNEL_MODULE_MISSING: &str = "KernelModuleMissing";
+    /// A module came to a node after the agent's pod had been prepared without it.
+    pub const PREPARED_TOO_EARLY: &str = "PreparedTooEarly";
     /// A node refused a sysctl.
     pub const SYSCTL_REFUSED: &str = "SysctlRefused";
     /// Something that connections need is nearly full.

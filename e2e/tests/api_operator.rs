@@ -6,9 +6,10 @@ use crd::{PortableLoadBalancer, condition, names};
 use e2e::api_server::{AGENTS, ApiServer, OPERATOR, RELEASE};
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service, ServiceAccount};
+use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::RoleBinding;
-use kube::api::{Api, DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -174,23 +175,127 @@ async fn the_agents_pods_are_admitted() -> Result<()> {
         &names::service_account(&stage.namespace),
     )
     .await?;
-    // What a ReplicaSet's controller would make.
-    let template = set.spec.context("a spec")?.template.context("a template")?;
-    let metadata = template.metadata.unwrap_or_default();
-    let metadata = ObjectMeta {
-        generate_name: Some(format!("{name}-")),
-        ..metadata
-    };
-    let pod = Pod {
-        metadata,
-        spec: template.spec,
-        status: None,
-    };
     let try_only = PostParams {
         dry_run: true,
         ..PostParams::default()
     };
-    stage.agents::<Pod>().create(&try_only, &pod).await?;
+    stage.agents::<Pod>().create(&try_only, &pod(set)?).await?;
+    stage.end().await
+}
+
+/// What a `ReplicaSet`'s controller would make.
+fn pod(set: ReplicaSet) -> Result<Pod> {
+    let name = format!("{}-", set.name_any());
+    let template = set.spec.context("a spec")?.template.context("a template")?;
+    let metadata = template.metadata.unwrap_or_default();
+    Ok(Pod {
+        metadata: ObjectMeta {
+            generate_name: Some(name),
+            ..metadata
+        },
+        spec: template.spec,
+        status: None,
+    })
+}
+
+/// Two agents as they would be if there were nodes. Their pods are ready.
+async fn two_agents(stage: &Stage) -> Result<[String; 2]> {
+    let name = names::child_name(&stage.namespace, "web");
+    let set = present(&stage.agents::<ReplicaSet>(), &name).await?;
+    let account = names::service_account(&stage.namespace);
+    present(&stage.agents::<ServiceAccount>(), &account).await?;
+    let pod = pod(set)?;
+    let ready = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
+    let mut made = [String::new(), String::new()];
+    for name in &mut made {
+        *name = stage
+            .agents::<Pod>()
+            .create(&PostParams::default(), &pod)
+            .await?
+            .name_any();
+        let pods = stage.agents::<Pod>();
+        pods.patch_status(name, &PatchParams::default(), &Patch::Merge(&ready))
+            .await?;
+    }
+    Ok(made)
+}
+
+/// Writes the entry of an agent, as that agent does.
+async fn says(stage: &Stage, agent: &str, hash: &str) -> Result<()> {
+    let now = k8s_openapi::jiff::Timestamp::now().as_second();
+    let now = k8s_openapi::jiff::Timestamp::from_second(now)?.to_string();
+    let entry = json!({
+        "name": agent, "observedGeneration": 1, "tableHash": hash,
+        "drains": [{"server": "10.0.0.1:80/TCP", "outcome": "Cut", "connections": 2, "endTime": now}],
+    });
+    let patch = json!({
+        "apiVersion": "portablelb.io/v1alpha1", "kind": "PortableLoadBalancer", "status": {"agents": [entry]},
+    });
+    let params = PatchParams::apply(agent).force();
+    stage
+        .balancers()
+        .patch_status("web", &params, &Patch::Apply(patch))
+        .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_agents_say_becomes_conditions_and_events() -> Result<()> {
+    let stage = Stage::start().await?;
+    stage.apply(spec()).await?;
+    let [one, other] = two_agents(&stage).await?;
+    says(&stage, &one, "1").await?;
+    says(&stage, &other, "2").await?;
+    let events: Api<Event> = Api::namespaced(stage.client.clone(), &stage.namespace);
+    let note = until("the cut is told by an Event", async || {
+        let all = events.list(&ListParams::default()).await?;
+        let found = all
+            .into_iter()
+            .find(|it| it.reason.as_deref() == Some("DrainCut"));
+        Ok(found.and_then(|it| it.note))
+    });
+    let note = note.await?;
+    ensure!(
+        note.contains("10.0.0.1:80/TCP") && note.contains("drainTimeoutSeconds"),
+        "{note}"
+    );
+    reason(&stage, condition::PROGRAMMED, "True").await?;
+    // They have some seconds to agree; these two do not.
+    assert_eq!(reason(&stage, condition::DEGRADED, "True").await?, "TablesDiffer");
+    says(&stage, &other, "1").await?;
+    assert_eq!(reason(&stage, condition::DEGRADED, "False").await?, "AsWanted");
+    for agent in [one, other] {
+        let at_once = DeleteParams::default().grace_period(0);
+        stage.agents::<Pod>().delete(&agent, &at_once).await?;
+    }
+    stage.end().await
+}
+
+#[tokio::test]
+async fn what_the_administrator_has_not_allowed_is_not_served() -> Result<()> {
+    let stage = Stage::start().await?;
+    let mut given = spec();
+    given["backends"] = json!({"type": "Endpoints", "endpoints": [{"address": "192.0.2.7"}]});
+    stage.apply(given).await?;
+    assert_eq!(
+        reason(&stage, condition::ACCEPTED, "False").await?,
+        "EndpointNotAllowed"
+    );
+    let mut announced = spec();
+    announced["exposure"] = json!({"type": "VirtualIP", "virtualIP": {"addresses": ["192.0.2.1"]}});
+    stage.apply(announced).await?;
+    assert_eq!(
+        reason(&stage, condition::ACCEPTED, "False").await?,
+        "ExposureNotAvailable"
+    );
+    let name = names::child_name(&stage.namespace, "web");
+    ensure!(
+        stage.agents::<ReplicaSet>().get_opt(&name).await?.is_none(),
+        "it has agents"
+    );
+    stage.apply(spec()).await?;
+    reason(&stage, condition::ACCEPTED, "True").await?;
+    present(&stage.agents::<ReplicaSet>(), &name).await?;
     stage.end().await
 }
 

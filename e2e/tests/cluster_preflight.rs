@@ -1,4 +1,5 @@
-//! Promise: where a node lacks what IPVS needs, the balancer says what, where, and what to do; and nothing crashes.
+//! Promise: where a node lacks what IPVS needs, the balancer says what, where, and what to do; nothing crashes; and once
+//! that is done, it serves.
 
 use anyhow::{Result, ensure};
 use crd::condition::{self, reason};
@@ -14,7 +15,8 @@ fn a_missing_module_is_told_and_crashes_nothing() -> Result<()> {
     in_namespace("preflight", |space| {
         let outcome = space
             .lab(&format!("node start {NODE} --without-ipvs"))
-            .and_then(|_| told(space));
+            .and_then(|_| told(space))
+            .and_then(|()| heals(space));
         let stopped = space.lab(&format!("node stop {NODE} --delete"));
         outcome.and(stopped).map(drop)
     })
@@ -55,4 +57,10 @@ fn told(space: &Space<'_>) -> Result<()> {
         "the agent's entry is {entry:?}"
     );
     Ok(())
+}
+
+/// Does what the message says.
+fn heals(space: &Space<'_>) -> Result<()> {
+    space.lab(&format!("node exec {NODE} -- modprobe --ignore-install ip_vs"))?;
+    space.wait_serving("web", "3/3").map(drop)
 }

@@ -4,7 +4,7 @@
 use anyhow::{Result, bail, ensure};
 use crd::condition::{self, reason};
 use e2e::cluster::wait::CONTAINER;
-use e2e::cluster::{Space, Steady, fixtures, in_namespace, until};
+use e2e::cluster::{Space, Steady, fixtures, in_namespace, install, ipvs, request, until};
 use std::time::Duration;
 
 const GOOD: &str = "ports: [{name: http, port: 80, targetPort: 8080}], redundancy: {replicas: 1}";
@@ -71,8 +71,36 @@ fn bad_specs_are_refused_and_impossible_ones_say_so() -> Result<()> {
         ensure!(now == agents, "the agents of web were {agents:?} and are {now:?}");
         client.finish_without_loss()?;
         space.apply(THE_SERVICE)?;
-        space.wait_serving("no-service", "3/3").map(drop)
+        space.wait_serving("no-service", "3/3")?;
+        given_servers_need_the_administrators_word(space)
     })
+}
+
+fn given_servers_need_the_administrators_word(space: &Space<'_>) -> Result<()> {
+    let servers = space.wait_servers("web", 3)?;
+    let given: Vec<_> = servers
+        .iter()
+        .map(|server| format!("{{address: {server}, weight: 1}}"))
+        .collect();
+    let given = given.join(", ");
+    space.apply(&format!(
+        "apiVersion: portablelb.io/v1alpha1\nkind: PortableLoadBalancer\nmetadata: {{name: given}}\n\
+         spec: {{backends: {{type: Endpoints, endpoints: [{given}]}}, scheduler: {{name: rr}}, {GOOD}}}\n"
+    ))?;
+    until("its servers are refused", CONTAINER, || {
+        let accepted = space.condition("given", condition::ACCEPTED)?;
+        ensure!(accepted.reason == reason::ENDPOINT_NOT_ALLOWED, "{accepted:?}");
+        let server = servers[0].to_string();
+        ensure!(accepted.message.contains(&server), "{}", accepted.message);
+        Ok(())
+    })?;
+    install::install_with("--set agents.allowedEndpointCIDRs={10.244.0.0/16}")?;
+    let agent = space.wait_serving("given", "3/3")?.remove(0);
+    let expected = ipvs::expected(ipvs::tcp_mark(80), "rr", &servers, 8080);
+    space.wait_table(&agent, &expected)?;
+    let tally = request(agent.at(80), 3);
+    ensure!(tally.failures.is_empty() && tally.answers.len() == 3, "{tally}");
+    Ok(())
 }
 
 fn refused(space: &Space<'_>, name: &str, spec: &str, field: &str) -> Result<()> {

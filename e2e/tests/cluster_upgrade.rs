@@ -2,9 +2,8 @@
 //! namespace, the table and the connections stays, and the next agent takes them up as they stand.
 
 use anyhow::{Context, Result, ensure};
-use e2e::cluster::command::helm;
 use e2e::cluster::wait::{CONTAINER, NOTICE};
-use e2e::cluster::{AGENTS, Agent, RELEASE, Space, Steady, fixtures, in_namespace, install, until};
+use e2e::cluster::{AGENTS, Agent, Space, Steady, fixtures, in_namespace, install, until};
 use k8s_openapi::api::core::v1::Pod;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,7 +14,7 @@ const IMAGE: &str = "portable-lb/agent";
 const NOW: &str = env!("CARGO_PKG_VERSION");
 const NEXT: &str = "next";
 /// The data plane never stops; what is measured is the machine's own hesitation.
-const GAP: Duration = Duration::from_secs(2);
+const GAP: Duration = Duration::from_secs(3);
 
 #[test]
 fn whatever_happens_to_agents_nobody_is_cut_off() -> Result<()> {
@@ -138,14 +137,7 @@ fn tag(space: &Space<'_>, agent: &Agent) -> Result<()> {
 /// Upgrades the release to agents of this version, and waits until all of them run it, in the same pods.
 fn change_image(space: &Space<'_>, agents: &[Agent], version: &str) -> Result<()> {
     let before = space.agents_of("web")?;
-    if version == NOW {
-        install::ensure_installed()?;
-    } else {
-        let place = format!("{RELEASE} charts/portable-lb --namespace {RELEASE}");
-        helm(&format!(
-            "upgrade {place} --set agents.image.tag={version} --wait --timeout 3m"
-        ))?;
-    }
+    install::install_with(&format!("--set agents.image.tag={version}"))?;
     for agent in agents {
         until(
             &format!("{} runs version {version}", agent.pod),

@@ -19,7 +19,6 @@ use crate::converge::{Converged, Converger, Pace};
 use crate::dataplane::{Dataplane, Depth, Error, Observed};
 use crate::desired::Desired;
 use crate::drain::history::History;
-use crate::endpoints::Trust;
 use crate::facts::{Fact, Facts, Wanted};
 use crate::finding::{Finding, Severity};
 use crate::health::Targets;
@@ -27,6 +26,7 @@ use crate::http::{Readiness, Refresh};
 use crate::metrics::Metrics;
 use crate::report::{Identity, Situation, Trouble, agent_status};
 use crate::sysctl::{Needs, Sysctls};
+use crate::trust::Trust;
 use crate::ways::{self, Ways};
 use crate::{link, prepare, pressure};
 
@@ -238,6 +238,8 @@ impl Agent {
         let needs = self.needs();
         self.findings.extend(Sysctls::default().set(&needs));
         self.needs = Some(needs);
+        let late = prepare::too_early(prepare::FINDINGS.as_ref(), &self.findings);
+        self.findings.extend(late);
         if let Some(observed) = &self.observed {
             self.findings
                 .extend(pressure::findings(observed, pressure::tracked()));

@@ -6,18 +6,19 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
+use ipnetwork::IpNetwork;
 use tracing::warn;
 
 use crate::addresses::Addresses;
 use crate::backend::BackendArgs;
 use crate::converge::{Converger, Pace};
 use crate::dataplane::{Dataplane, Depth};
-use crate::endpoints::Trust;
 use crate::facts::Facts;
 use crate::link::LOOPBACK;
 use crate::plan::plan;
 use crate::sysctl::{Bypass, Needs};
 use crate::table::{Family, Table};
+use crate::trust::Trust;
 use crate::ways::{self, Ways};
 use crate::{dataplane, file, link, prepare};
 
@@ -89,6 +90,9 @@ pub struct ServeArgs {
     /// Seconds to serve on after SIGTERM while clients are connected; without it the object's drain timeout.
     #[arg(long, env = "PLB_TERMINATION_GRACE_SECONDS")]
     pub termination_grace_seconds: Option<u64>,
+    /// Networks from which the object may name servers of its own; with --file it may name any.
+    #[arg(long, env = "PLB_ALLOWED_ENDPOINT_CIDRS", value_delimiter = ',')]
+    pub allowed_endpoint_cidrs: Vec<IpNetwork>,
     /// Port of /healthz, /readyz and /metrics.
     #[arg(long, env = "PLB_ADMIN_PORT", default_value_t = crd::names::ADMIN_PORT)]
     pub admin_port: u16,

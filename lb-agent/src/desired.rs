@@ -14,10 +14,11 @@ use k8s_openapi::api::core::v1::ServicePort;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use crate::addresses::Addresses;
-use crate::endpoints::{self, Candidates, State, Trust};
+use crate::endpoints::{self, Candidates, State};
 use crate::health::{Checks, Health, Reason, Targets};
 use crate::sysctl::Bypass;
 use crate::table::{Family, Forwarding, Listener, Path, Server, Service, Table, Weight, path_marks};
+use crate::trust::Trust;
 use crate::ways::Ways;
 
 /// Servers that took connections when the agent started, and how packets reached them.

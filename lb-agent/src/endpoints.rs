@@ -9,6 +9,7 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 
 use crate::desired::Inputs;
 use crate::table::{Family, Weight};
+use crate::trust::Trust;
 
 /// What a slice tells of one server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,15 +33,6 @@ pub struct Candidate {
 
 /// Servers that may be used.
 pub type Candidates = BTreeMap<SocketAddr, Candidate>;
-
-/// Whose addresses are taken.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Trust {
-    /// Those of pods in this namespace: others would make the balancer aim at anything.
-    Pods(String),
-    /// All: the administrator wrote them into a file.
-    All,
-}
 
 /// The servers that a port leads to.
 #[must_use]
@@ -116,12 +108,12 @@ pub fn taking(candidates: &Candidates, family: Family) -> BTreeSet<SocketAddr> {
 fn is_trusted_slice(slice: &EndpointSlice, trust: &Trust) -> bool {
     match trust {
         Trust::All => true,
-        Trust::Pods(namespace) => slice.metadata.namespace.as_ref() == Some(namespace),
+        Trust::Pods { namespace, .. } => slice.metadata.namespace.as_ref() == Some(namespace),
     }
 }
 
 fn is_trusted(endpoint: &Endpoint, trust: &Trust) -> bool {
-    let Trust::Pods(namespace) = trust else {
+    let Trust::Pods { namespace, .. } = trust else {
         return true;
     };
     endpoint.target_ref.as_ref().is_some_and(|target| {
@@ -226,7 +218,7 @@ pub(crate) mod tests {
 
     fn read(slices: &[EndpointSlice]) -> Candidates {
         let target = Target::Named(Some("http".into()));
-        of_slices(slices, &Trust::Pods("shop".into()), &target, Protocol::TCP)
+        of_slices(slices, &Trust::pods("shop"), &target, Protocol::TCP)
     }
 
     fn addresses(list: &[&str]) -> BTreeSet<SocketAddr> {

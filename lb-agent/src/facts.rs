@@ -9,8 +9,8 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use crate::addresses::Addresses;
 use crate::desired::{Adopted, Desired, Inputs, desired};
-use crate::endpoints::Trust;
 use crate::health::{Change, Checks, Health, Targets};
+use crate::trust::Trust;
 use crate::ways::Ways;
 
 /// Something that was learnt.
@@ -97,6 +97,8 @@ impl Facts {
     fn take_balancer(&mut self, object: PortableLoadBalancer, trust: Trust) {
         let generation = object.metadata.generation;
         let problems = crd::validate::validate(&object);
+        let mut problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        problems.extend(trust.refusal(&object.spec));
         if problems.is_empty() {
             self.refusal = None;
             let generation = generation.unwrap_or_default();
@@ -107,7 +109,6 @@ impl Facts {
                 trust,
             });
         } else {
-            let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
             self.refusal = Some(Refusal {
                 generation,
                 message: problems.join("; "),
@@ -198,7 +199,7 @@ mod tests {
         }
 
         fn take(&mut self, fact: Fact) -> Option<Wanted> {
-            self.0.take(fact, &Trust::Pods("shop".into()));
+            self.0.take(fact, &Trust::pods("shop"));
             self.0.wanted(&Addresses::default(), &Ways::default())
         }
     }

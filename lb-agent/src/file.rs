@@ -166,8 +166,8 @@ fn as_<T: serde::de::DeserializeOwned>(value: Value, number: usize, kind: &'stat
 mod tests {
     use super::*;
     use crate::addresses::Addresses;
-    use crate::endpoints::Trust;
     use crate::facts::Facts;
+    use crate::trust::Trust;
 
     const FILE: &str = "
 apiVersion: portablelb.io/v1alpha1

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 pub enum Kind {
     /// A kernel module is missing.
     Module,
+    /// A kernel module came only after the pod was prepared.
+    Late,
     /// A sysctl has another value.
     Sysctl,
     /// Packets are not spread over the CPUs.
@@ -49,6 +51,7 @@ impl Finding {
     pub fn reason(&self) -> &'static str {
         match self.kind {
             Kind::Module => crd::condition::reason::KERNEL_MODULE_MISSING,
+            Kind::Late => crd::condition::reason::PREPARED_TOO_EARLY,
             Kind::Sysctl | Kind::PacketSteering => crd::condition::reason::SYSCTL_REFUSED,
             Kind::Pressure => crd::condition::reason::NEARLY_FULL,
         }
@@ -65,7 +68,7 @@ impl fmt::Display for Finding {
             ..
         } = self;
         match self.kind {
-            Kind::Module => write!(f, "kernel module {name} is {got}: {remedy}"),
+            Kind::Module | Kind::Late => write!(f, "kernel module {name} is {got}: {remedy}"),
             Kind::Sysctl => write!(f, "sysctl {name} is {got}, not {wanted}: {remedy}"),
             Kind::Pressure => write!(f, "{name} is {got}: {remedy}"),
             Kind::PacketSteering => write!(f, "{name} is {got}, not {wanted}: {remedy}"),

@@ -31,5 +31,6 @@ pub mod serve;
 pub mod status;
 pub mod sysctl;
 pub mod table;
+pub mod trust;
 pub mod warm_up;
 pub mod ways;

@@ -72,12 +72,28 @@ pub fn write(findings: &[Finding], path: &Path) -> io::Result<()> {
 /// What `prepare` found that can't be seen later; nothing where it did not run.
 #[must_use]
 pub fn read(path: &Path) -> Vec<Finding> {
-    let findings = fs::read(path)
-        .ok()
-        .and_then(|text| serde_json::from_slice(&text).ok());
-    let mut findings: Vec<Finding> = findings.unwrap_or_default();
+    let mut findings = left(path);
     findings.retain(|finding| finding.kind == Kind::PacketSteering);
     findings
+}
+
+/// A module that `prepare` missed and that came later brings sysctls that `serve` may not set.
+#[must_use]
+pub fn too_early(path: &Path, now: &[Finding]) -> Option<Finding> {
+    let is_hindered = |it: &Finding| it.kind == Kind::Sysctl && it.severity == Severity::Blocking;
+    let missed = left(path).into_iter().find(|it| it.kind == Kind::Module)?;
+    now.iter().any(is_hindered).then(|| Finding {
+        kind: Kind::Late,
+        got: "loaded only after this pod was prepared".into(),
+        remedy: "the operator makes the pod anew; without an operator delete it".into(),
+        ..missed
+    })
+}
+
+fn left(path: &Path) -> Vec<Finding> {
+    let text = fs::read(path).ok();
+    let findings = text.and_then(|text| serde_json::from_slice(&text).ok());
+    findings.unwrap_or_default()
 }
 
 /// The finding that IPVS is missing, if it is.
@@ -203,6 +219,13 @@ mod tests {
         };
         write(&[steering.clone(), missing_module("ip_vs")], &path).expect("can be written");
         assert_eq!(read(&path), [steering]);
+        assert_eq!(too_early(&path, &[]), None);
+        let refused = Finding {
+            kind: Kind::Sysctl,
+            ..missing_module("net.ipv4.vs.conntrack")
+        };
+        let late = too_early(&path, &[refused]).expect("told");
+        assert_eq!((late.kind, late.name.as_str()), (Kind::Late, "ip_vs"));
         fs::write(&path, "{").expect("can be written");
         assert_eq!(read(&path), []);
         let _ = fs::remove_file(path);

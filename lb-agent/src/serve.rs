@@ -14,7 +14,6 @@ use tracing::{info, warn};
 
 use crate::agent::{Agent, Farewell, Inlets, Outlets, Settings};
 use crate::cli::{self, ServeArgs};
-use crate::endpoints::Trust;
 use crate::facts::Fact;
 use crate::follow::{Followed, Seen, follow};
 use crate::health::monitor::Monitor;
@@ -22,6 +21,7 @@ use crate::http::{self, Refresh, Shared};
 use crate::metrics::Metrics;
 use crate::report::Identity;
 use crate::sysctl::Needs;
+use crate::trust::Trust;
 use crate::{file, prepare, status};
 
 /// Pause before the credentials are looked for again.
@@ -114,7 +114,11 @@ async fn settings(arguments: &ServeArgs) -> Settings {
         (Trust::All, Farewell::AtOnce)
     } else {
         let grace = arguments.termination_grace_seconds.map(Duration::from_secs);
-        (Trust::Pods(arguments.namespace.clone()), Farewell::Linger(grace))
+        let trust = Trust::Pods {
+            namespace: arguments.namespace.clone(),
+            networks: arguments.allowed_endpoint_cidrs.clone(),
+        };
+        (trust, Farewell::Linger(grace))
     };
     Settings {
         identity: Identity {

@@ -1,5 +1,6 @@
 //! The administrator's settings: one file, written by the chart.
 
+use ipnetwork::IpNetwork;
 use k8s_openapi::api::core::v1::{LocalObjectReference, ResourceRequirements, Toleration};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -47,6 +48,9 @@ pub struct Agents {
     /// Their `RUST_LOG`.
     #[serde(default = "default_log_level")]
     pub log_level: String,
+    /// Networks from which balancers may name servers of their own; none by default.
+    #[serde(default, rename = "allowedEndpointCIDRs")]
+    pub allowed_endpoint_cidrs: Vec<IpNetwork>,
     /// Resources of `serve` where a balancer says nothing.
     #[serde(default)]
     pub resources: ResourceRequirements,
@@ -128,6 +132,7 @@ agents:
   tolerations: []
   priorityClassName: \"\"
   logLevel: info
+  allowedEndpointCIDRs: [192.0.2.0/24, '2001:db8::/32']
   resources: {}
 ";
 
@@ -152,6 +157,12 @@ agents:
     fn an_unknown_field_is_refused_by_name() {
         let text = told(parse(&GOOD.replace("logLevel", "logLevle")).expect_err("misspelt"));
         assert!(text.contains("logLevle"), "{text}");
+    }
+
+    #[test]
+    fn a_network_that_is_none_is_refused() {
+        let text = told(parse(&GOOD.replace("192.0.2.0/24", "192.0.2.0/33")).expect_err("no network"));
+        assert!(text.contains("allowedEndpointCIDRs"), "{text}");
     }
 
     #[test]

@@ -201,7 +201,7 @@ pub async fn reconcile(lb: Arc<Guarded>, context: Arc<Context>) -> Result<Action
 async fn bring_in_line(lb: &PortableLoadBalancer, context: &Context) -> Result<Action, Error> {
     let settings = &context.config.agents;
     let observed = gather(&context.stores, lb, &settings.namespace);
-    let accepted = status::accept(lb);
+    let accepted = status::accept(lb, settings);
     let mut applied = Ok(());
     let children = build(lb, settings);
     let template = children
@@ -215,6 +215,7 @@ async fn bring_in_line(lb: &PortableLoadBalancer, context: &Context) -> Result<A
     let facts = status::Facts {
         lb,
         observed: &observed,
+        settings,
         refused: applied.as_ref().err(),
     };
     let again = status::report(context, &facts).await.map_err(Error::Report)?;

@@ -3,6 +3,7 @@
 //! no traffic go first.
 
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodTemplateSpec};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
@@ -14,7 +15,8 @@ use crate::apply::{self, delete};
 use crate::build::{SERVE, TEMPLATE};
 use crate::controller::Context;
 use crate::status::pods::is_ready;
-use crd::{AgentRole, PortableLoadBalancer, names};
+use crd::condition::reason;
+use crd::{AgentRole, AgentStatus, PortableLoadBalancer, names};
 
 /// Annotation of a patched pod: the container that the new one takes the place of. Until that one is gone, `Ready`
 /// speaks of the old.
@@ -23,6 +25,8 @@ const REPLACED: &str = "portablelb.io/replaced-container";
 const SLOTS: usize = 4;
 /// A balancer that takes longer doesn't hold up the others.
 const SLOT_TIME: Duration = Duration::from_mins(2);
+/// So old is a pod that may be tried anew.
+const OLD: SignedDuration = SignedDuration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Which pod could not be changed.
@@ -77,16 +81,8 @@ pub(crate) async fn advance(
     template: &PodTemplateSpec,
 ) -> Result<Option<Duration>, Error> {
     let uid = lb.uid().unwrap_or_default();
-    let replicas = usize::try_from(lb.spec.redundancy.replicas).unwrap_or_default();
     let find = |name: &str| pods.iter().find(|pod| pod.name_any() == name);
-    let next = plan(
-        pods,
-        template,
-        &Wish {
-            replicas,
-            active: active(lb),
-        },
-    );
+    let next = plan(pods, template, &Wish::of(lb));
     match &next {
         Next::Done => context.slots.release(&uid),
         Next::Wait => {}
@@ -129,17 +125,27 @@ async fn patch(context: &Context, pod: &Pod, template: &PodTemplateSpec) -> Resu
 }
 
 /// What matters besides the pods.
+#[derive(Default)]
 struct Wish {
     /// How many there should be.
     replicas: usize,
     /// The names of those that attract traffic.
     active: BTreeSet<String>,
+    /// The names of those whose network namespace `prepare` could not make fit.
+    unfit: BTreeSet<String>,
 }
 
-fn active(lb: &PortableLoadBalancer) -> BTreeSet<String> {
-    let entries = lb.status.iter().flat_map(|status| &status.agents);
-    let active = entries.filter(|entry| entry.role == Some(AgentRole::Active));
-    active.map(|entry| entry.name.clone()).collect()
+impl Wish {
+    fn of(lb: &PortableLoadBalancer) -> Self {
+        let entries = || lb.status.iter().flat_map(|status| &status.agents);
+        let names =
+            |wanted: fn(&&AgentStatus) -> bool| entries().filter(wanted).map(|it| it.name.clone()).collect();
+        Self {
+            replicas: usize::try_from(lb.spec.redundancy.replicas).unwrap_or_default(),
+            active: names(|entry| entry.role == Some(AgentRole::Active)),
+            unfit: names(|entry| entry.reason.as_deref() == Some(reason::PREPARED_TOO_EARLY)),
+        }
+    }
 }
 
 /// Pods that serve nothing are brought up to date at once, all others only while the rest serve.
@@ -147,7 +153,7 @@ fn plan(pods: &[Arc<Pod>], template: &PodTemplateSpec, wish: &Wish) -> Next {
     let pods: Vec<&Pod> = pods.iter().map(AsRef::as_ref).filter(|pod| lives(pod)).collect();
     let mut outdated: Vec<(&Pod, Next)> = pods
         .iter()
-        .filter_map(|pod| Some((*pod, step(pod, template)?)))
+        .filter_map(|pod| Some((*pod, step(pod, template).or_else(|| again(pod, wish))?)))
         .collect();
     // Idle ones first, then backups, else in the order of names.
     outdated.sort_by_key(|(pod, _)| (serves(pod), wish.active.contains(&pod.name_any())));
@@ -178,6 +184,15 @@ fn step(pod: &Pod, template: &PodTemplateSpec) -> Option<Next> {
     (image != wanted).then(|| Next::Patch(pod.name_any()))
 }
 
+/// A module that came after `prepare` had run brings sysctls that only another `prepare` can set. Should that not help
+/// either, it is tried no more often than pods grow old.
+fn again(pod: &Pod, wish: &Wish) -> Option<Next> {
+    let made = pod.metadata.creation_timestamp.as_ref()?.0;
+    let age = Timestamp::now().duration_since(made);
+    let is_hopeless = !serves(pod) && wish.unfit.contains(&pod.name_any());
+    (is_hopeless && age > OLD).then(|| Next::Replace(pod.name_any()))
+}
+
 fn lives(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     pod.metadata.deletion_timestamp.is_none() && !matches!(phase, Some("Failed" | "Succeeded"))
@@ -205,6 +220,7 @@ fn status(pod: &Pod) -> Option<&ContainerStatus> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     fn template(print: &str, image: &str) -> PodTemplateSpec {
         serde_json::from_value(json!({
@@ -230,7 +246,7 @@ mod tests {
     fn wish(replicas: usize) -> Wish {
         Wish {
             replicas,
-            active: BTreeSet::new(),
+            ..Wish::default()
         }
     }
 
@@ -301,6 +317,26 @@ mod tests {
             plan(&pods, &template("2", "x"), &wish(3)),
             Next::Replace("b".into())
         );
+    }
+
+    #[test]
+    fn a_pod_that_could_not_be_prepared_is_tried_anew_once_it_is_old() {
+        let made = |minutes| {
+            let mut pod = Arc::unwrap_or_clone(pod("a", "False", "1", "x"));
+            let then = Timestamp::now() - SignedDuration::from_mins(minutes);
+            pod.metadata.creation_timestamp = Some(Time(then));
+            [Arc::new(pod)]
+        };
+        let unfit = Wish {
+            unfit: BTreeSet::from(["a".to_owned()]),
+            ..wish(1)
+        };
+        assert_eq!(plan(&made(0), &template("1", "x"), &unfit), Next::Wait);
+        assert_eq!(
+            plan(&made(3), &template("1", "x"), &unfit),
+            Next::Replace("a".into())
+        );
+        assert_eq!(plan(&made(3), &template("1", "x"), &wish(1)), Next::Wait);
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod malformed;
 mod memory;
 pub mod network;
 mod patch;
+mod permit;
 pub mod pods;
 mod refs;
 mod summary;
@@ -21,6 +22,7 @@ use kube::Resource;
 use std::time::{Duration, Instant};
 
 use crate::causes::causes;
+use crate::config::Agents;
 use crate::controller::Context;
 use crate::gather::Observed;
 use crate::{apply, events};
@@ -54,16 +56,19 @@ pub struct Facts<'a> {
     pub lb: &'a PortableLoadBalancer,
     /// What there is of it.
     pub observed: &'a Observed,
+    /// The administrator's settings.
+    pub settings: &'a Agents,
     /// Why a child was not written.
     pub refused: Option<&'a apply::Error>,
 }
 
 /// Whether the spec can be served; with a warning where it can, but hardly should.
-pub(crate) fn accept(lb: &PortableLoadBalancer) -> Result<Option<Finding>, Finding> {
+pub(crate) fn accept(lb: &PortableLoadBalancer, settings: &Agents) -> Result<Option<Finding>, Finding> {
     let problems: Vec<String> = validate::validate(lb).iter().map(ToString::to_string).collect();
     if !problems.is_empty() {
         return Err(Finding::new(reason::INVALID_SPEC, problems.join("; ")));
     }
+    permit::check(&lb.spec, settings)?;
     let one_server = matches!(
         lb.spec.scheduler.name,
         SchedulerName::Dh | SchedulerName::Lblc | SchedulerName::Lblcr
@@ -157,6 +162,7 @@ fn view(facts: &Facts<'_>, agents: &[Agent<'_>], behind: &[String]) -> View {
     let Facts {
         lb,
         observed,
+        settings,
         refused,
     } = facts;
     let refused = refused.map(|error| Finding::new(reason::CHILD_REFUSED, causes(error)));
@@ -173,7 +179,7 @@ fn view(facts: &Facts<'_>, agents: &[Agent<'_>], behind: &[String]) -> View {
         generation: lb.metadata.generation.unwrap_or_default(),
         wanted: usize::try_from(lb.spec.redundancy.replicas).unwrap_or_default(),
         programmed: agents.iter().filter(|agent| agent.programmed).count(),
-        accepted: accept(lb).map_err(|finding| keeps_serving(&finding, serves_before)),
+        accepted: accept(lb, settings).map_err(|finding| keeps_serving(&finding, serves_before)),
         refs: refs::resolve(lb, observed.backend.as_deref()),
         addresses: found.map_err(|pending| refused.clone().unwrap_or(pending)),
         blocker: broken

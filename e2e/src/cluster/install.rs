@@ -6,8 +6,17 @@ use anyhow::Result;
 
 /// Installs the chart, or brings the release in line with it. Does little if it is so already.
 pub fn ensure_installed() -> Result<()> {
+    install_with("")
+}
+
+/// The same with values as `--set` takes them. The next test has the chart's own again.
+pub fn install_with(values: &str) -> Result<()> {
     let place = format!("{RELEASE} charts/portable-lb --namespace {RELEASE} --create-namespace");
-    helm(&format!("upgrade --install {place} --wait --timeout 3m")).map(drop)
+    // Else Helm keeps the values of the release before.
+    helm(&format!(
+        "upgrade --install {place} --reset-values {values} --wait --timeout 3m"
+    ))
+    .map(drop)
 }
 
 /// Takes the release away, as an administrator would.

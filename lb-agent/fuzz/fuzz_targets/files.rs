@@ -2,11 +2,11 @@
 #![no_main]
 
 use lb_agent::addresses::Addresses;
-use lb_agent::endpoints::Trust;
 use lb_agent::facts::Facts;
 use lb_agent::iptables::{Printed, render};
 use lb_agent::plan::plan;
 use lb_agent::table::Table;
+use lb_agent::trust::Trust;
 use lb_agent::ways::Ways;
 use lb_agent::{file, kernel};
 

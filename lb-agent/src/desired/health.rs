@@ -113,8 +113,8 @@ mod tests {
     use super::*;
     use crate::addresses::Addresses;
     use crate::desired::{Adopted, desired};
-    use crate::endpoints::Trust;
     use crate::health::{Change, Checks, Health};
+    use crate::trust::Trust;
     use crate::ways::Ways;
     use crd::PortableLoadBalancerSpec;
 

@@ -22,7 +22,7 @@ fn read(spec: &PortableLoadBalancerSpec, slices: &[EndpointSlice]) -> Desired {
         spec,
         service_ports: None,
         slices: &slices,
-        trust: &Trust::Pods("shop".into()),
+        trust: &Trust::pods("shop"),
         addresses: &Addresses::default(),
         ways: &Ways::default(),
         checks: &Checks::default(),

@@ -13,7 +13,7 @@ use kube::ResourceExt;
 use super::Wanted;
 use super::volumes::{self, mount, read_only};
 use crate::fingerprint;
-use crd::names;
+use crd::{BackendsType, Timeouts, names};
 
 /// The container that balances.
 pub(crate) const SERVE: &str = "serve";
@@ -123,6 +123,10 @@ fn spread(wanted: &Wanted<'_>) -> TopologySpreadConstraint {
 
 /// Loads modules and sets sysctls, which need more rights than `serve` should have.
 fn prepare(wanted: &Wanted<'_>) -> Container {
+    let seconds = wanted.lb.spec.timeouts.udp_seconds;
+    // What is as usual is left out: a pod's template is the same then for all versions.
+    let more =
+        (seconds != Timeouts::default().udp_seconds).then(|| value("PLB_UDP_SECONDS", &seconds.to_string()));
     Container {
         name: PREPARE.to_owned(),
         args: Some(vec!["prepare".to_owned()]),
@@ -132,6 +136,7 @@ fn prepare(wanted: &Wanted<'_>) -> Container {
             ..SecurityContext::default()
         }),
         volume_mounts: Some(vec![mount("run", "/run"), read_only("modules", "/lib/modules")]),
+        env: Some(env(wanted, more)),
         ..container(wanted)
     }
 }
@@ -173,6 +178,7 @@ fn serve(wanted: &Wanted<'_>) -> Container {
             ..SecurityContext::default()
         }),
         volume_mounts: Some(vec![mount("run", "/run"), read_only("token", TOKEN_DIR)]),
+        env: Some(env(wanted, allowed(wanted))),
         ..container(wanted)
     }
 }
@@ -185,23 +191,34 @@ fn resources(wanted: &Wanted<'_>) -> Option<ResourceRequirements> {
         .filter(|it| *it != ResourceRequirements::default())
 }
 
+/// The networks that servers may be named from, for the agents that need to know.
+fn allowed(wanted: &Wanted<'_>) -> Option<EnvVar> {
+    let networks = &wanted.settings.allowed_endpoint_cidrs;
+    let networks: Vec<String> = networks.iter().map(ToString::to_string).collect();
+    let is_given = wanted.lb.spec.backends.type_ == BackendsType::Endpoints && !networks.is_empty();
+    is_given.then(|| value("PLB_ALLOWED_ENDPOINT_CIDRS", &networks.join(",")))
+}
+
 fn container(wanted: &Wanted<'_>) -> Container {
     let settings = wanted.settings;
-    let namespace = wanted.namespace();
     Container {
         image: Some(settings.image.clone()),
         image_pull_policy: Some(settings.image_pull_policy.clone()),
-        env: Some(vec![
-            value("PLB_NAMESPACE", &namespace),
-            value("PLB_NAME", &wanted.lb.name_any()),
-            value("PLB_UID", &wanted.lb.uid().unwrap_or_default()),
-            field("POD_NAME", "metadata.name"),
-            field("POD_IPS", "status.podIPs"),
-            field("NODE_NAME", "spec.nodeName"),
-            value("RUST_LOG", &settings.log_level),
-        ]),
         ..Container::default()
     }
+}
+
+fn env(wanted: &Wanted<'_>, more: Option<EnvVar>) -> Vec<EnvVar> {
+    let common = [
+        value("PLB_NAMESPACE", &wanted.namespace()),
+        value("PLB_NAME", &wanted.lb.name_any()),
+        value("PLB_UID", &wanted.lb.uid().unwrap_or_default()),
+        field("POD_NAME", "metadata.name"),
+        field("POD_IPS", "status.podIPs"),
+        field("NODE_NAME", "spec.nodeName"),
+        value("RUST_LOG", &wanted.settings.log_level),
+    ];
+    common.into_iter().chain(more).collect()
 }
 
 fn probe(path: &str) -> Probe {

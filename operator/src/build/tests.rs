@@ -92,6 +92,31 @@ fn one_agent_on_a_node_port_with_its_own_resources() {
 }
 
 #[test]
+fn given_servers_ranges_persistence_and_timeouts_on_a_service() {
+    let spec = json!({
+        "backends": {"type": "Endpoints", "endpoints": [{"address": "192.0.2.7"}]},
+        "ports": [{"name": "sip", "port": 5060, "protocol": "SCTP"}, {"name": "rtp", "port": 20000, "endPort": 20001, "protocol": "UDP"}],
+        "persistence": {"timeoutSeconds": 600},
+        "timeouts": {"udpSeconds": 900},
+    });
+    let settings = Agents {
+        allowed_endpoint_cidrs: vec!["192.0.2.0/24".parse().expect("a network")],
+        ..settings()
+    };
+    assert_golden("endpoints.yaml", build(&lb(&spec), &settings));
+}
+
+#[test]
+fn what_an_administrator_allows_makes_no_other_pods_anew() {
+    let newer = Agents {
+        allowed_endpoint_cidrs: vec!["192.0.2.0/24".parse().expect("a network")],
+        ..settings()
+    };
+    let before = template_print(&built(&json!({})));
+    assert_eq!(template_print(&build(&lb(&json!({})), &newer)), before);
+}
+
+#[test]
 fn pod_addresses_need_no_service() {
     assert!(built(&json!({"exposure": {"type": "PodIP"}})).service.is_none());
 }

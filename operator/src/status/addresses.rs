@@ -15,6 +15,10 @@ const MAX: usize = 32;
 /// The addresses, or why there are none.
 pub(crate) fn addresses(lb: &PortableLoadBalancer, observed: &Observed) -> Result<Vec<Address>, Finding> {
     let (mut found, missing) = match exposed(lb) {
+        None if lb.spec.exposure.type_ == ExposureType::VirtualIP => (
+            Vec::new(),
+            "nobody announces the addresses of spec.exposure.virtualIP",
+        ),
         None => (
             pod_addresses(observed),
             "no agent is ready, so there is no pod address yet",

@@ -94,7 +94,7 @@ fn cut_short(drains: &[DrainedServer], seconds: i32) -> Option<Note> {
     let servers = connections(drains.iter());
     let sum: i64 = servers.values().sum();
     let text = format!(
-        "{sum} connections were cut after {seconds} s, at {}; raise spec.drainTimeoutSeconds if clients need longer",
+        "connections cut after {seconds} s: {sum}, at {}; raise spec.drainTimeoutSeconds if clients need longer",
         names(&servers)
     );
     (!servers.is_empty()).then_some(Note {
@@ -175,7 +175,7 @@ mod tests {
         assert_eq!(
             told,
             [
-                "Warning DrainCut 4 connections were cut after 30 s, at 10.0.0.1:8080/TCP; \
+                "Warning DrainCut connections cut after 30 s: 4, at 10.0.0.1:8080/TCP; \
               raise spec.drainTimeoutSeconds if clients need longer"
             ]
         );

@@ -5,10 +5,13 @@ use kube::ResourceExt;
 
 use super::truth::Finding;
 use crd::condition::reason;
-use crd::{PortableLoadBalancer, target};
+use crd::{BackendsType, PortableLoadBalancer, target};
 
-/// Looks for the Service, and in it for each port.
+/// Looks for the Service, and in it for each port. Given addresses refer to nothing.
 pub(crate) fn resolve(lb: &PortableLoadBalancer, service: Option<&Service>) -> Result<(), Finding> {
+    if lb.spec.backends.type_ == BackendsType::Endpoints {
+        return Ok(());
+    }
     let name = lb
         .spec
         .backends

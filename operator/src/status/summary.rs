@@ -37,11 +37,13 @@ pub(crate) fn summary(of: Columns<'_>) -> Summary {
     }
 }
 
-/// `80/TCP`, or `80:30080/TCP` where clients need the node port, as kubectl prints Services.
+/// `80/TCP`, `80-99/TCP`, or `80:30080/TCP` where clients need the node port, as kubectl prints Services.
 fn one(port: &Port, of: &Columns<'_>) -> String {
-    match node_port(port, of) {
-        Some(node_port) => format!("{}:{node_port}/{}", port.port, port.protocol),
-        None => format!("{}/{}", port.port, port.protocol),
+    let protocol = port.protocol;
+    match (port.end_port, node_port(port, of)) {
+        (Some(end), _) => format!("{}-{end}/{protocol}", port.port),
+        (None, Some(node_port)) => format!("{}:{node_port}/{protocol}", port.port),
+        (None, None) => format!("{}/{protocol}", port.port),
     }
 }
 

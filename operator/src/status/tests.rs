@@ -12,6 +12,10 @@ fn lb(status: &Value) -> PortableLoadBalancer {
     .expect("valid")
 }
 
+fn settings() -> Agents {
+    serde_json::from_value(json!({"namespace": "agents", "clusterRole": "r", "image": "i"})).expect("valid")
+}
+
 fn entry(name: &str, hash: &str) -> Value {
     json!({"name": name, "node": "node1", "observedGeneration": 3, "tableHash": hash, "mtu": 1450,
            "servers": {"total": 3, "healthy": 2, "draining": 0}})
@@ -44,6 +48,7 @@ fn of(lb: &PortableLoadBalancer, observed: &Observed, behind: &[String]) -> Port
     let facts = Facts {
         lb,
         observed,
+        settings: &settings(),
         refused: None,
     };
     let before = lb.status.clone().unwrap_or_default().conditions;
@@ -116,6 +121,7 @@ fn tables_that_differ_are_told_once_they_stay_so() {
     let facts = Facts {
         lb: &lb,
         observed: &observed,
+        settings: &settings(),
         refused: None,
     };
     assert_eq!(hashes(&facts).len(), 2);
@@ -159,7 +165,7 @@ fn a_bad_edit_says_that_the_previous_configuration_serves() {
 fn schedulers_by_destination_are_accepted_with_a_warning() {
     let mut lb = lb(&Value::Null);
     lb.spec.scheduler.name = SchedulerName::Dh;
-    let warning = accept(&lb).expect("accepted").expect("a warning");
+    let warning = accept(&lb, &settings()).expect("accepted").expect("a warning");
     assert_eq!(warning.reason, reason::SCHEDULER_USES_ONE_SERVER);
 }
 

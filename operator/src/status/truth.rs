@@ -82,7 +82,7 @@ impl View {
         match &self.refs {
             Ok(()) => (
                 State::True,
-                Finding::new(condition::RESOLVED_REFS, "the Service and its ports exist"),
+                Finding::new(condition::RESOLVED_REFS, "all that the spec refers to exists"),
             ),
             Err(finding) => (State::False, finding.clone()),
         }
@@ -136,13 +136,15 @@ impl View {
                 (State::False, all_servers_fail(*panicking))
             }
             (Some(ServerCounts { total: 0, .. }), Ok(())) => {
-                let message =
-                    "the Service has no endpoints: are its pods there, and does its selector match them?";
+                let message = "there are no servers: has the Service pods, does its selector match them, and has the \
+                               agents' pod network their IP family?";
                 (State::False, Finding::new(reason::NO_BACKENDS, message))
             }
             (Some(ServerCounts { total, .. }), Ok(())) => {
-                let message =
-                    format!("none of {total} servers takes new connections: are the Service's pods ready?");
+                let message = format!(
+                    "none of {total} servers takes new connections: are the Service's pods ready, and does their \
+                     health check pass? status.backends tells why"
+                );
                 (State::False, Finding::new(reason::NO_BACKENDS, message))
             }
             (None, Ok(())) => (
