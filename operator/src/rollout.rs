@@ -82,10 +82,12 @@ pub(crate) async fn advance(
 ) -> Result<Option<Duration>, Error> {
     let uid = lb.uid().unwrap_or_default();
     let find = |name: &str| pods.iter().find(|pod| pod.name_any() == name);
-    let next = plan(pods, template, &Wish::of(lb));
+    let wish = Wish::of(lb);
+    let next = plan(pods, template, &wish);
     match &next {
         Next::Done => context.slots.release(&uid),
-        Next::Wait => {}
+        // Growing old makes no event.
+        Next::Wait => return Ok((!wish.unfit.is_empty()).then_some(LOOK_AGAIN)),
         Next::Patch(_) | Next::Replace(_) if !context.slots.take(&uid) => return Ok(Some(LOOK_AGAIN)),
         Next::Patch(name) => {
             if let Some(pod) = find(name) {

@@ -1,8 +1,9 @@
 //! The commands of the program `lab`.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
@@ -180,13 +181,36 @@ fn run_in(paths: &Paths, command: Command) -> Result<()> {
 /// Gives archives to all nodes and waits until they have them.
 pub fn load(paths: &Paths, archives: Vec<PathBuf>) -> Result<()> {
     let archives = if archives.is_empty() { images() } else { archives };
-    let absolute = archives.iter().map(|archive| {
-        archive
-            .canonicalize()
-            .with_context(|| format!("no archive {}", archive.display()))
-    });
-    let request = Request::Import(absolute.collect::<Result<_>>()?);
+    let aliases: Vec<Alias> = archives
+        .iter()
+        .map(|archive| Alias::of(archive))
+        .collect::<Result<_>>()?;
+    let request = Request::Import(aliases.iter().map(|alias| alias.0.clone()).collect());
     machine::ask_all(paths, &Cluster::running(paths)?.nodes, &request)
+}
+
+/// Another name of a file, for as long as it is needed. Machines remember what was in a file that they have read, even
+/// when another file has taken its name.
+struct Alias(PathBuf);
+
+impl Alias {
+    fn of(file: &Path) -> Result<Self> {
+        let file = file
+            .canonicalize()
+            .with_context(|| format!("no archive {}", file.display()))?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let alias = file.with_file_name(format!(".{}-{name}", now.as_nanos()));
+        fs::hard_link(&file, &alias).with_context(|| format!("could not make {}", alias.display()))?;
+        Ok(Self(alias))
+    }
+}
+
+impl Drop for Alias {
+    fn drop(&mut self) {
+        // What is left is a second name, and costs nothing.
+        let _ = fs::remove_file(&self.0);
+    }
 }
 
 fn run_node(paths: &Paths, command: NodeCommand) -> Result<()> {
