@@ -14,6 +14,7 @@ use crate::addresses::Addresses;
 use crate::converge::{Converged, Converger};
 use crate::dataplane::{Dataplane, Depth, Error, Observed};
 use crate::drain::history::History;
+use crate::drift::SysctlDrift;
 use crate::endpoints::Trust;
 use crate::facts::{Fact, Facts, Wanted};
 use crate::finding::{Finding, Severity};
@@ -83,6 +84,7 @@ pub struct Agent {
     programmed: Option<i64>,
     trouble: Option<Trouble>,
     findings: Vec<Finding>,
+    sysctl_drift: SysctlDrift,
     mtu: Option<u32>,
     failures: u32,
     is_draining: bool,
@@ -114,6 +116,7 @@ impl Agent {
             programmed: None,
             trouble: None,
             findings: Vec::new(),
+            sysctl_drift: SysctlDrift::default(),
             mtu: None,
             failures: 0,
             is_draining: false,
@@ -209,9 +212,15 @@ impl Agent {
 
     /// Looks at what is around the table: sysctls, the interface.
     async fn look_around(&mut self) {
-        self.findings = prepare::read(prepare::FINDINGS.as_ref());
-        self.findings.extend(Sysctls::default().set(&self.needs()));
+        let (sysctls, needs) = (Sysctls::default(), self.needs());
+        let changed = self.sysctl_drift.find(&sysctls, &needs);
+        let found = prepare::read(prepare::FINDINGS.as_ref());
+        let before = std::mem::replace(&mut self.findings, found);
+        self.findings.extend(sysctls.set(&needs));
         self.findings.sort();
+        let known = before.iter().chain(&self.findings);
+        let drift = self.sysctl_drift.tell(changed, known);
+        self.outlets.metrics.drift.inc_by(drift as u64);
         match link::mtu().await {
             Ok(mtu) => self.mtu = mtu,
             Err(error) => warn!(error = &error as &dyn std::error::Error, "MTU not known"),

@@ -134,6 +134,8 @@ pub struct Dataplane {
     ipvs: Option<ipvs::Client>,
     rules: BTreeMap<Family, Held>,
     has_read_rules: bool,
+    /// Listeners at addresses that were found to be ours. Whoever sets such a service anew takes the sign off it.
+    ours: BTreeSet<Listener>,
 }
 
 impl Dataplane {
@@ -145,6 +147,7 @@ impl Dataplane {
             ipvs: None,
             rules,
             has_read_rules: false,
+            ours: BTreeSet::new(),
         }
     }
 

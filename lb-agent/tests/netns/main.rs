@@ -3,6 +3,7 @@
 //! `e2e/runner` boots a machine around these tests whose kernel has IPVS.
 
 #[allow(dead_code, reason = "shared with other tests, which use other parts")]
+mod drift;
 mod scene;
 
 use std::net::{SocketAddr, TcpStream};
