@@ -42,6 +42,8 @@ pub mod reason {
     pub const ADDRESS_PENDING: &str = "AddressPending";
     /// No server takes new connections.
     pub const NO_BACKENDS: &str = "NoBackends";
+    /// All servers of a port fail their health check, and all of them stay.
+    pub const ALL_SERVERS_FAIL: &str = "AllServersFail";
     /// Fewer agents serve this generation than are wanted.
     pub const AGENTS_MISSING: &str = "AgentsMissing";
     /// No node takes an agent's pod.

@@ -15,6 +15,7 @@ mod agent;
 mod backends;
 mod exposure;
 mod forwarding;
+mod health;
 mod limits;
 mod persistence;
 mod ports;
@@ -25,6 +26,7 @@ pub use agent::*;
 pub use backends::*;
 pub use exposure::*;
 pub use forwarding::*;
+pub use health::*;
 pub use limits::*;
 pub use persistence::*;
 pub use ports::*;
@@ -137,6 +139,13 @@ use crate::validate;
     )
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new(
+        "self.warmUpSeconds == 0 || !has(self.scheduler) || self.scheduler.name in ['wrr', 'wlc', 'sed', 'nq']"
+    )
+    .message(validate::WARM_UP_BY_WEIGHT)
+    .field_path(".warmUpSeconds")
+)]
 pub struct PortableLoadBalancerSpec {
     /// Name of the class of balancers, that is of the operator that serves this object.
     /// At most 63 lowercase letters, digits, '-' and '.'. Cannot be changed. Defaults to "portable-lb".
@@ -207,6 +216,18 @@ pub struct PortableLoadBalancerSpec {
     #[schemars(range(min = 0, max = 3600))]
     pub drain_timeout_seconds: i32,
 
+    /// How it is found out whether a server may take new connections. TCP, HTTP, HTTPS and GRPC are for ports of TCP,
+    /// UDP for those of UDP, DNS for both, and with a port of its own each is for all. The other ports follow Readiness,
+    /// unless they have a check of their own. Defaults to Readiness.
+    #[serde(default)]
+    pub health_check: HealthCheck,
+
+    /// Seconds in which a new server's share of new connections grows to its full size, 0 to 3600. Only with the
+    /// schedulers wrr, wlc, sed and nq, which go by weight. Defaults to 0, the full share at once.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 3600))]
+    pub warm_up_seconds: i32,
+
     /// How clients reach the balancer. Defaults to a Service of type ClusterIP.
     #[serde(default)]
     pub exposure: Exposure,
@@ -225,6 +246,12 @@ impl PortableLoadBalancerSpec {
     #[must_use]
     pub fn drain_timeout(&self) -> Duration {
         Duration::from_secs(u64::try_from(self.drain_timeout_seconds).unwrap_or_default())
+    }
+
+    /// How long the share of a new server grows.
+    #[must_use]
+    pub fn warm_up(&self) -> Duration {
+        Duration::from_secs(u64::try_from(self.warm_up_seconds).unwrap_or_default())
     }
 }
 

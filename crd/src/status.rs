@@ -197,12 +197,17 @@ pub struct ServerCounts {
     /// All, draining ones left out.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub total: i32,
-    /// Those that take new connections.
+    /// Those that take new connections and do not fail their check.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub healthy: i32,
     /// Those that keep their connections and take no new ones.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub draining: i32,
+    /// Those that fail their check and take new connections all the same, because all servers of their port fail.
+    /// Defaults to 0.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub panicking: i32,
 }
 
 /// A server that is not healthy, as one agent sees it.

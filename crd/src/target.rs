@@ -119,6 +119,7 @@ mod tests {
             port,
             protocol: Protocol::TCP,
             target_port,
+            health_check: None,
         }
     }
 

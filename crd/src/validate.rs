@@ -4,6 +4,7 @@
 //! The texts are the rules' own, so both say the same. That both refuse the same is tested with `tests/specs.yaml`.
 
 mod backends;
+mod health;
 mod ports;
 mod traffic;
 
@@ -45,6 +46,17 @@ pub(crate) const EXPOSURE_MEMBER: &str = "may be present only if type is Service
 pub(crate) const EXPOSURE_VIRTUAL_IP: &str = "must be present if type is VirtualIP, and only then";
 pub(crate) const RESOURCE_NAME: &str = "must have no other keys than cpu, memory and ephemeral-storage";
 pub(crate) const NODE_SELECTOR_KEY: &str = "must have keys of 1 to 317 characters";
+pub(crate) const HEALTH_HTTP: &str = "may be present only if type is HTTP or HTTPS";
+pub(crate) const HEALTH_TLS: &str =
+    "must be present if type is HTTPS, may be if it is GRPC, and must not be otherwise";
+pub(crate) const HEALTH_GRPC: &str = "may be present only if type is GRPC";
+pub(crate) const HEALTH_UDP: &str = "must be present if type is UDP, and only then";
+pub(crate) const HEALTH_DNS: &str = "must be present if type is DNS, and only then";
+pub(crate) const HEALTH_TIMEOUT: &str = "must not be greater than intervalSeconds";
+pub(crate) const HEALTH_CA: &str = "must be present unless insecureSkipVerify is true, and not then";
+pub(crate) const HEALTH_HEX: &str = "must be two hexadecimal digits a byte";
+pub(crate) const WARM_UP_BY_WEIGHT: &str =
+    "must be 0 unless the scheduler is wrr, wlc, sed or nq, which go by weight";
 
 /// One thing that is wrong with an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,6 +125,7 @@ fn spec(spec: &PortableLoadBalancerSpec, problems: &mut Problems) {
     problems.unless(!overflows, "spec.scheduler.name", OVF_WEIGHTS);
     traffic::check(spec, problems);
     problems.unless_between(spec.drain_timeout_seconds, (0, 3600), "spec.drainTimeoutSeconds");
+    health::health(spec, problems);
     exposure(&spec.exposure, problems);
     problems.unless_between(spec.redundancy.replicas, (1, 8), "spec.redundancy.replicas");
     agent(&spec.agent, problems);

@@ -197,6 +197,8 @@ async fn what_is_not_said_is_filled_in() -> Result<()> {
         "flannelBackend": "Auto",
         "timeouts": {"tcpSeconds": 900, "tcpFinSeconds": 120, "udpSeconds": 300},
         "drainTimeoutSeconds": 30,
+        "healthCheck": {"type": "Readiness", "intervalSeconds": 5, "timeoutSeconds": 2, "rise": 2, "fall": 3},
+        "warmUpSeconds": 0,
         "exposure": {"type": "Service"},
         "redundancy": {"replicas": 2, "mode": "ActiveActive"},
     });

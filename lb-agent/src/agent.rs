@@ -11,13 +11,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::addresses::Addresses;
-use crate::converge::{Converged, Converger};
+use crate::converge::{Converged, Converger, Pace};
 use crate::dataplane::{Dataplane, Depth, Error, Observed};
+use crate::desired::Desired;
 use crate::drain::history::History;
 use crate::drift::SysctlDrift;
 use crate::endpoints::Trust;
 use crate::facts::{Fact, Facts, Wanted};
 use crate::finding::{Finding, Severity};
+use crate::health::Targets;
 use crate::http::{Readiness, Refresh};
 use crate::metrics::Metrics;
 use crate::report::{Identity, Situation, Trouble, agent_status};
@@ -67,6 +69,8 @@ pub struct Outlets {
     pub readiness: watch::Sender<Readiness>,
     /// When it last was awake.
     pub heartbeat: watch::Sender<Instant>,
+    /// Which servers are to be asked whether they serve.
+    pub targets: watch::Sender<Arc<Targets>>,
     /// What it measures.
     pub metrics: Arc<Metrics>,
 }
@@ -89,6 +93,8 @@ pub struct Agent {
     failures: u32,
     is_draining: bool,
     drains: History,
+    /// When the weight of a new server is to grow.
+    next_growth: Option<Instant>,
     leaving: Option<Instant>,
 }
 
@@ -121,6 +127,7 @@ impl Agent {
             failures: 0,
             is_draining: false,
             drains: History::default(),
+            next_growth: None,
             leaving: None,
         }
     }
@@ -200,6 +207,9 @@ impl Agent {
     fn next_wake_up(&self, resync: Instant) -> Instant {
         let now = Instant::now();
         let mut wake_up = resync.min(now + HEARTBEAT);
+        if let Some(growth) = self.next_growth {
+            wake_up = wake_up.min(growth);
+        }
         if self.is_draining || self.leaving.is_some() {
             wake_up = wake_up.min(now + DRAIN_POLL);
         }
@@ -237,13 +247,18 @@ impl Agent {
                 drift: 0,
                 is_draining: false,
                 ended: Vec::new(),
+                next_growth: None,
             }));
             return;
         };
-        let (table, timeout) = (wanted.desired.table, wanted.drain_timeout);
+        let pace = Pace {
+            drain: wanted.drain_timeout,
+            warm_up: wanted.warm_up,
+        };
+        let table = wanted.desired.table;
         let depth = if self.failures > 0 { Depth::All } else { depth };
         let result = self
-            .with_kernel(move |kernel| kernel.converge(&table, timeout, depth))
+            .with_kernel(move |kernel| kernel.converge(&table, pace, depth))
             .await;
         let is_done = result.is_ok();
         self.learn(result);
@@ -301,6 +316,7 @@ impl Agent {
                 self.is_draining = converged.is_draining;
                 self.drains.note(&converged.ended, Timestamp::now());
                 self.outlets.metrics.drained(&converged.ended);
+                self.next_growth = converged.next_growth.map(Instant::from_std);
                 self.outlets.metrics.steps.inc_by(converged.steps as u64);
                 self.outlets.metrics.drift.inc_by(converged.drift as u64);
                 // A table found at start was good when it was made.
@@ -347,6 +363,9 @@ impl Agent {
             metrics.observed(observed.clone(), None);
         }
         let wanted = self.wanted();
+        if let Some(wanted) = &wanted {
+            self.tell_targets(&wanted.desired);
+        }
         let status = agent_status(&Situation {
             identity: self.settings.identity.clone(),
             mtu: self.mtu,
@@ -372,6 +391,23 @@ impl Agent {
             *old = readiness;
             is_new
         });
+    }
+
+    /// Tells which servers to ask, and where all fail.
+    fn tell_targets(&self, desired: &Desired) {
+        let targets = &desired.targets;
+        self.outlets.targets.send_if_modified(|old| {
+            let is_new = **old != *targets;
+            if is_new {
+                *old = Arc::new(targets.clone());
+            }
+            is_new
+        });
+        let targets = self.outlets.targets.borrow().clone();
+        let probes = &self.outlets.metrics.probes;
+        for listener in probes.wanted(targets, &desired.panicking) {
+            warn!(%listener, "all servers fail their health check, so all stay");
+        }
     }
 
     /// It stays so while it leaves: Kubernetes knows itself whether the pod goes, or only the container is replaced.

@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use tracing::warn;
 
 use crate::addresses::Addresses;
-use crate::converge::Converger;
+use crate::converge::{Converger, Pace};
 use crate::dataplane::{Dataplane, Depth};
 use crate::endpoints::Trust;
 use crate::facts::Facts;
@@ -152,7 +152,7 @@ pub fn run_clear() -> anyhow::Result<()> {
         dataplane::remove_rules(family)?;
     }
     let mut converger = Converger::new(Dataplane::new(&BTreeSet::new()));
-    converger.converge(&Table::default(), std::time::Duration::ZERO, Depth::All)?;
+    converger.converge(&Table::default(), Pace::default(), Depth::All)?;
     Ok(())
 }
 

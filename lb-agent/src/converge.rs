@@ -14,6 +14,7 @@ use crate::drain::{Current, Drain, Ended};
 use crate::drift::{Drift, Look};
 use crate::plan::{Step, plan};
 use crate::table::{Listener, Table, Weight};
+use crate::warm_up::WarmUp;
 
 /// So many steps are logged one by one; of more, only how many there are of each kind.
 const LOGGED: usize = 32;
@@ -22,6 +23,7 @@ const LOGGED: usize = 32;
 pub struct Converger {
     dataplane: Dataplane,
     drain: Drain,
+    warm_up: WarmUp,
     drift: Drift,
     /// What the kernel held when we left it. Absent before the first look, and after anything went wrong.
     known: Option<Arc<Observed>>,
@@ -40,6 +42,17 @@ pub struct Converged {
     pub is_draining: bool,
     /// The drains that ended.
     pub ended: Vec<Ended>,
+    /// When the weight of a new server is to grow.
+    pub next_growth: Option<Instant>,
+}
+
+/// How servers come and go.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pace {
+    /// How long servers that are gone may drain.
+    pub drain: Duration,
+    /// How long the share of a new server grows.
+    pub warm_up: Duration,
 }
 
 impl Converger {
@@ -49,22 +62,26 @@ impl Converger {
         Self {
             dataplane,
             drain: Drain::default(),
+            warm_up: WarmUp::default(),
             drift: Drift::default(),
             known: None,
         }
     }
 
-    /// Brings the kernel to `wanted`, and lets servers that are gone drain for at most `timeout`.
-    pub fn converge(&mut self, wanted: &Table, timeout: Duration, depth: Depth) -> Result<Converged, Error> {
+    /// Brings the kernel to `wanted` at that pace.
+    pub fn converge(&mut self, wanted: &Table, pace: Pace, depth: Depth) -> Result<Converged, Error> {
         let (mut observed, drift) = self.look(wanted, depth)?;
         let mut table = wanted.clone();
+        let now = Instant::now();
+        self.warm_up.scale(&mut table, &observed.table, pace.warm_up, now);
+        let next_growth = self.warm_up.next();
         let active = observed.active();
         let current = Current {
-            now: Instant::now(),
+            now,
             table: &observed.table,
             active: &active,
         };
-        let ended = self.drain.extend(&mut table, current, timeout);
+        let ended = self.drain.extend(&mut table, current, pace.drain);
         let steps = plan(&observed.table, &table);
         if !steps.is_empty() {
             log(&steps);
@@ -81,6 +98,7 @@ impl Converger {
             drift,
             is_draining: self.drain.is_busy(),
             ended,
+            next_growth,
         })
     }
 

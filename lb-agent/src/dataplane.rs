@@ -1,5 +1,7 @@
 //! The only door to the kernel: reads what it holds and applies steps. Blocking.
 
+mod reader;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::OnceLock;
@@ -13,7 +15,8 @@ use crate::iptables::command::{self, Flavour};
 use crate::iptables::{self, Printed};
 use crate::kernel;
 use crate::plan::Step;
-use crate::table::{Family, Listener, Rules, Scheduling, Service, Table};
+use crate::table::{Family, Listener, Rules, Table};
+use reader::Reader;
 
 /// Why the kernel could not be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -134,7 +137,7 @@ pub struct Dataplane {
     ipvs: Option<ipvs::Client>,
     rules: BTreeMap<Family, Held>,
     has_read_rules: bool,
-    /// Listeners at addresses that were found to be ours. Whoever sets such a service anew takes the sign off it.
+    /// Listeners at addresses that are ours. Whoever else sets such a service takes the sign off it.
     ours: BTreeSet<Listener>,
 }
 
@@ -154,7 +157,7 @@ impl Dataplane {
     /// Reads what the kernel holds of ours. Rules can only be compared: with those we left, and with those `wanted`.
     pub fn read(&mut self, depth: Depth, wanted: &BTreeMap<Family, Rules>) -> Result<Observed, Error> {
         let mut observed = Observed::default();
-        let result = read_ipvs(self.client()?, &mut observed);
+        let result = self.reader(&mut observed)?.services();
         self.keep_client_if_sound(result)
             .map_err(|error| Error::Read(Box::new(error)))?;
         if depth == Depth::All || !self.has_read_rules {
@@ -175,7 +178,7 @@ impl Dataplane {
         wanted: &BTreeMap<Family, Rules>,
     ) -> Result<Observed, Error> {
         observed.hash = OnceLock::new();
-        let result = read_listeners(self.client()?, listeners, &mut observed);
+        let result = self.reader(&mut observed)?.listeners(listeners);
         self.keep_client_if_sound(result)
             .map_err(|error| Error::Read(Box::new(error)))?;
         observed.table.rules.clear();
@@ -194,7 +197,12 @@ impl Dataplane {
 
     /// Applies steps in order. One that fails stops no other, but nothing old is removed when something new failed.
     pub fn apply(&mut self, steps: &[Step]) -> Result<(), Error> {
-        let is_old = |step: &Step| matches!(step, Step::RemoveServer(..) | Step::RemoveService(..));
+        let is_old = |step: &Step| {
+            matches!(
+                step,
+                Step::RemoveServer(..) | Step::RemoveService(..) | Step::Reorder(..)
+            )
+        };
         let is_rules = |step: &Step| matches!(step, Step::SetRules(..) | Step::RemoveRules(..));
         let (old, new): (Vec<&Step>, Vec<&Step>) = steps.iter().partition(|step| is_old(step));
         let (rules, new): (Vec<&Step>, Vec<&Step>) = new.into_iter().partition(|step| is_rules(step));
@@ -218,13 +226,22 @@ impl Dataplane {
             .map_err(|error| Error::Read(Box::new(error)))
     }
 
+    fn reader<'a>(&'a mut self, observed: &'a mut Observed) -> Result<Reader<'a>, Error> {
+        self.client()?;
+        let client = self.ipvs.as_mut().ok_or_else(missing)?;
+        let ours = &mut self.ours;
+        Ok(Reader {
+            client,
+            ours,
+            observed,
+        })
+    }
+
     fn client(&mut self) -> Result<&mut ipvs::Client, Error> {
         if self.ipvs.is_none() {
             self.ipvs = Some(ipvs::Client::open().map_err(|error| Error::Open(Box::new(error)))?);
         }
-        self.ipvs
-            .as_mut()
-            .ok_or_else(|| Error::Open(Box::new(ipvs::Error::FamilyMissing)))
+        self.ipvs.as_mut().ok_or_else(missing)
     }
 
     /// After any failure the next call opens a new socket: what else was on the old one is not known.
@@ -237,11 +254,14 @@ impl Dataplane {
 
     fn apply_ipvs(&mut self, steps: &[&Step]) -> Result<(), Error> {
         let mut batch = Batch::new();
+        let mut reasons: Vec<&Step> = Vec::new();
         for step in steps {
             debug!(%step, "step");
-            match kernel::command(step) {
-                Ok(Some(command)) => batch.push(command),
-                Ok(None) => {}
+            match kernel::commands(step) {
+                Ok(commands) => {
+                    reasons.extend(commands.iter().map(|_| step));
+                    batch.extend(commands);
+                }
                 // Names come from a fixed list, all of which are short enough.
                 Err(error) => warn!(error = &error as &dyn std::error::Error, "scheduler refused"),
             }
@@ -255,7 +275,7 @@ impl Dataplane {
             .map_err(|error| Error::Apply(Box::new(error)))?;
         let mut first = None;
         for rejection in rejections {
-            let step = steps
+            let step = reasons
                 .get(rejection.index)
                 .map(ToString::to_string)
                 .unwrap_or_default();
@@ -292,51 +312,8 @@ impl Dataplane {
     }
 }
 
-fn read_ipvs(client: &mut ipvs::Client, observed: &mut Observed) -> Result<(), ipvs::Error> {
-    observed.table.timeouts = Some(kernel::timeouts(client.config()?));
-    for entry in client.services()? {
-        let Some((listener, scheduling)) = kernel::listener(&entry) else {
-            continue;
-        };
-        read_servers(client, listener, scheduling, observed)?;
-    }
-    Ok(())
-}
-
-fn read_listeners(
-    client: &mut ipvs::Client,
-    listeners: &BTreeSet<Listener>,
-    observed: &mut Observed,
-) -> Result<(), ipvs::Error> {
-    observed.table.timeouts = Some(kernel::timeouts(client.config()?));
-    for listener in listeners {
-        let before = observed.table.services.remove(listener);
-        for at in before.iter().flat_map(|service| service.servers.keys()) {
-            observed.servers.remove(&(*listener, *at));
-        }
-        let entry = client.service(&kernel::id(*listener))?;
-        if let Some((listener, scheduling)) = entry.as_ref().and_then(kernel::listener) {
-            read_servers(client, listener, scheduling, observed)?;
-        }
-    }
-    Ok(())
-}
-
-fn read_servers(
-    client: &mut ipvs::Client,
-    listener: Listener,
-    scheduling: Scheduling,
-    observed: &mut Observed,
-) -> Result<(), ipvs::Error> {
-    let mut servers = BTreeMap::new();
-    for entry in client.destinations(&kernel::id(listener))? {
-        let at = entry.destination.addr;
-        servers.insert(at, kernel::server(&entry));
-        observed.servers.insert((listener, at), entry);
-    }
-    let service = Service { scheduling, servers };
-    observed.table.services.insert(listener, service);
-    Ok(())
+fn missing() -> Error {
+    Error::Open(Box::new(ipvs::Error::FamilyMissing))
 }
 
 /// Reads our rules, from the flavour that holds them. None does: the flavour is chosen with the first change.

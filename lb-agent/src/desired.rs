@@ -1,9 +1,10 @@
 //! What the kernel should hold for a spec and its endpoints. Pure.
 
 mod fronts;
+mod health;
 mod settings;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use crate::addresses::Addresses;
 use crate::endpoints::{self, Candidates, State, Trust};
+use crate::health::{Checks, Health, Reason, Targets};
 use crate::table::{Family, Listener, Server, Service, Table, Weight};
 
 /// Everything that the wanted table is made of.
@@ -29,6 +31,10 @@ pub struct Inputs<'a> {
     pub trust: &'a Trust,
     /// The agent's own addresses.
     pub addresses: &'a Addresses,
+    /// What servers are asked.
+    pub checks: &'a Checks,
+    /// What they answered.
+    pub health: &'a Health,
 }
 
 /// The wanted table and what is to be told of it.
@@ -38,6 +44,12 @@ pub struct Desired {
     pub table: Table,
     /// Servers that the slices name and that are not ready.
     pub unready: BTreeMap<(Listener, SocketAddr), State>,
+    /// Whom to ask whether they serve.
+    pub targets: Targets,
+    /// Servers that are ready and fail their check.
+    pub failing: BTreeMap<(Listener, SocketAddr), Reason>,
+    /// Listeners of which all servers fail, so that all stay in the table.
+    pub panicking: BTreeSet<Listener>,
     /// Ports that lead nowhere.
     pub unresolved: Vec<TargetError>,
 }
@@ -52,7 +64,8 @@ pub fn desired(inputs: &Inputs<'_>) -> Desired {
         let rules = settings::rules(inputs.spec, *family);
         desired.table.rules.insert(*family, rules);
     }
-    for port in &inputs.spec.ports {
+    let mut asked = Vec::new();
+    for (index, port) in inputs.spec.ports.iter().enumerate() {
         let Some(span) = fronts::span(port) else { continue };
         let candidates = match fronts::target(inputs, port, span) {
             Ok(target) => endpoints::candidates(inputs, &target, port.protocol),
@@ -65,9 +78,14 @@ pub fn desired(inputs: &Inputs<'_>) -> Desired {
             for (listener, rule) in fronts::fronts(inputs, port, *family) {
                 desired.table.rules.entry(*family).or_default().marks.insert(rule);
                 desired.add(inputs.spec, listener, &candidates);
+                asked.extend(inputs.checks.of(index).map(|check| (listener, check, span.0)));
             }
         }
     }
+    for (listener, check, first) in asked {
+        desired.ask(listener, check, first);
+    }
+    desired.leave_out_failing(inputs.health);
     desired
 }
 

@@ -200,7 +200,7 @@ mod tests {
         Table {
             services: BTreeMap::from([(listener, service)]),
             rules: BTreeMap::from([(Family::V4, Rules::marking([listener]))]),
-            timeouts: None,
+            ..Table::default()
         }
     }
 

@@ -65,9 +65,10 @@ impl SysctlDrift {
     pub fn tell<'a>(
         &mut self,
         found: Vec<&'static str>,
-        findings: impl Iterator<Item = &'a Finding> + Clone,
+        findings: impl Iterator<Item = &'a Finding>,
     ) -> usize {
-        let was_right = |name: &&str| !findings.clone().any(|finding| finding.name == *name);
+        let never_right: BTreeSet<&str> = findings.map(|finding| finding.name.as_str()).collect();
+        let was_right = |name: &&str| !never_right.contains(name);
         let mended = found.into_iter().filter(was_right).map(str::to_owned);
         self.drift.tell(mended, Look::Whole)
     }

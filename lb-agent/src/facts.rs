@@ -10,6 +10,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use crate::addresses::Addresses;
 use crate::desired::{Desired, Inputs, desired};
 use crate::endpoints::Trust;
+use crate::health::{Change, Checks, Health};
 
 /// Something that was learnt.
 #[derive(Clone, Debug)]
@@ -27,6 +28,8 @@ pub enum Fact {
     Service(String, Option<Vec<ServicePort>>),
     /// All slices of the Service of this name, and when they were learnt.
     Slices(String, Vec<Arc<EndpointSlice>>, Instant),
+    /// New verdicts on servers.
+    Health(Vec<Change>),
 }
 
 /// Why the newest object is not served.
@@ -41,6 +44,7 @@ pub struct Refusal {
 #[derive(Clone, Debug)]
 struct Balancer {
     spec: PortableLoadBalancerSpec,
+    checks: Checks,
     generation: i64,
     trust: Trust,
 }
@@ -55,6 +59,7 @@ pub struct Facts {
     refusal: Option<Refusal>,
     service: Option<(String, Option<Vec<ServicePort>>)>,
     slices: Option<(String, Vec<Arc<EndpointSlice>>)>,
+    health: Health,
     /// When the oldest change of slices came that is not in the kernel yet.
     changed: Option<Instant>,
 }
@@ -68,6 +73,8 @@ pub struct Wanted {
     pub generation: i64,
     /// How long servers may drain.
     pub drain_timeout: Duration,
+    /// How long the share of a new server grows.
+    pub warm_up: Duration,
 }
 
 impl Facts {
@@ -81,6 +88,7 @@ impl Facts {
                 self.slices = Some((name, slices));
                 self.changed.get_or_insert(learnt);
             }
+            Fact::Health(changes) => changes.into_iter().for_each(|change| self.health.take(change)),
         }
     }
 
@@ -91,6 +99,7 @@ impl Facts {
             self.refusal = None;
             let generation = generation.unwrap_or_default();
             self.balancer = Some(Balancer {
+                checks: Checks::new(&object.spec),
                 spec: object.spec,
                 generation,
                 trust,
@@ -129,13 +138,14 @@ impl Facts {
             slices,
             trust: &balancer.trust,
             addresses,
+            checks: &balancer.checks,
+            health: &self.health,
         });
-        let seconds = u64::try_from(balancer.spec.drain_timeout_seconds).unwrap_or_default();
-        let drain_timeout = Duration::from_secs(seconds);
         Some(Wanted {
             desired,
             generation: balancer.generation,
-            drain_timeout,
+            drain_timeout: balancer.spec.drain_timeout(),
+            warm_up: balancer.spec.warm_up(),
         })
     }
 

@@ -13,22 +13,31 @@ use crate::table::{
     Family, Forwarding, Listener, Persistence, Scheduler, Scheduling, Server, Timeouts, Tunnel, Weight,
 };
 
-/// The IPVS command of a step; `None` for a step that is about iptables.
-pub fn command(step: &Step) -> Result<Option<Command>, ipvs::InvalidScheduler> {
-    Ok(Some(match step {
-        Step::SetTimeouts(timeouts) => Command::SetConfig(config(*timeouts)),
-        Step::AddService(listener, how) => Command::AddService(service(*listener, how)?),
-        Step::SetService(listener, how) => Command::SetService(service(*listener, how)?),
-        Step::AddServer(listener, at, server) => {
-            Command::AddDestination(id(*listener), destination(*at, *server))
-        }
+/// The IPVS commands of a step; none for a step that is about iptables.
+pub fn commands(step: &Step) -> Result<Vec<Command>, ipvs::InvalidScheduler> {
+    Ok(match step {
+        Step::SetTimeouts(timeouts) => vec![Command::SetConfig(config(*timeouts))],
+        Step::AddService(listener, how) => vec![Command::AddService(service(*listener, how)?)],
+        Step::SetService(listener, how) => vec![Command::SetService(service(*listener, how)?)],
+        Step::AddServer(listener, at, server) => vec![add(*listener, *at, *server)],
         Step::SetServer(listener, at, server) => {
-            Command::SetDestination(id(*listener), destination(*at, *server))
+            vec![Command::SetDestination(id(*listener), destination(*at, *server))]
         }
-        Step::RemoveServer(listener, at) => Command::RemoveDestination(id(*listener), *at),
-        Step::RemoveService(listener) => Command::RemoveService(id(*listener)),
-        Step::SetRules(..) | Step::RemoveRules(..) => return Ok(None),
-    }))
+        Step::RemoveServer(listener, at) => vec![Command::RemoveDestination(id(*listener), *at)],
+        Step::RemoveService(listener) => vec![Command::RemoveService(id(*listener))],
+        Step::Reorder(listener, servers) => servers
+            .iter()
+            .flat_map(|(at, server)| {
+                let remove = Command::RemoveDestination(id(*listener), *at);
+                [remove, add(*listener, *at, *server)]
+            })
+            .collect(),
+        Step::SetRules(..) | Step::RemoveRules(..) => Vec::new(),
+    })
+}
+
+fn add(listener: Listener, at: SocketAddr, server: Server) -> Command {
+    Command::AddDestination(id(listener), destination(at, server))
 }
 
 /// The service of a listener.
@@ -212,10 +221,10 @@ mod tests {
             };
             let at = Listener { address: own.then(|| address.parse().expect("an address")), ..at };
             let step = Step::AddService(at, scheduling.clone());
-            let Some(Command::AddService(service)) = command(&step).expect("a valid name") else {
+            let [Command::AddService(service)] = &commands(&step).expect("a valid name")[..] else {
                 panic!("another command");
             };
-            let entry = ServiceEntry { service, counters: Counters::default() };
+            let entry = ServiceEntry { service: service.clone(), counters: Counters::default() };
             prop_assert_eq!(listener(&entry), Some((at, scheduling)));
 
             let ways = [

@@ -20,14 +20,15 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::dataplane::Observed;
 use crate::drain::{Ended, Outcome};
+use crate::health::metrics::Probes;
 use crate::table::{Listener, Table, Weight};
 
 /// Seconds from a change of slices to the kernel.
 const LATENCY: [f64; 12] = [0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 30.0];
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct ReasonLabel {
-    reason: &'static str,
+pub(crate) struct ReasonLabel {
+    pub(crate) reason: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -52,6 +53,8 @@ pub struct Metrics {
     registry: Registry,
     /// What the kernel held when it was last read.
     servers: Arc<Servers>,
+    /// What is measured of health checks.
+    pub probes: Arc<Probes>,
     /// Steps that were done.
     pub steps: Counter,
     /// Steps that mended what somebody else had changed.
@@ -74,6 +77,7 @@ impl Default for Metrics {
         let mut metrics = Self {
             registry: Registry::with_prefix("portable_lb_agent"),
             servers: Arc::default(),
+            probes: Arc::default(),
             steps: Counter::default(),
             drift: Counter::default(),
             ready: Gauge::default(),
@@ -128,6 +132,7 @@ impl Metrics {
         );
         registry.register_collector(Box::new(self.servers.clone()));
         registry.register_collector(Box::new(Conntrack));
+        Probes::register(&self.probes, registry);
     }
 
     /// A change of endpoints took this long to the kernel.
@@ -178,14 +183,14 @@ struct Held {
 struct Servers(Mutex<Held>);
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct ServerLabels {
+pub(crate) struct ServerLabels {
     listener: String,
     family: String,
     server: String,
 }
 
 impl ServerLabels {
-    fn of(listener: Listener, at: SocketAddr) -> Self {
+    pub(crate) fn of(listener: Listener, at: SocketAddr) -> Self {
         Self {
             listener: format!("{}/{}", listener.port, listener.protocol),
             family: listener.family.to_string(),

@@ -1,6 +1,7 @@
 //! What to change so that the kernel holds the wanted table: steps, in an order that loses no connection.
 //! Pure. Make before break: services, servers, weights and schedulers, rules; then old servers, old services.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -30,6 +31,9 @@ pub enum Step {
     RemoveServer(Listener, SocketAddr),
     /// Removes a service.
     RemoveService(Listener),
+    /// Removes each server and adds it at once again, in the order of addresses. Connections of a server that packets
+    /// miss in between are scheduled anew, and come to the same server, since only tunnels and `mh` need it.
+    Reorder(Listener, BTreeMap<SocketAddr, Server>),
 }
 
 impl Step {
@@ -46,6 +50,7 @@ impl Step {
             Self::RemoveRules(..) => "remove_rules",
             Self::RemoveServer(..) => "remove_server",
             Self::RemoveService(..) => "remove_service",
+            Self::Reorder(..) => "reorder",
         }
     }
 
@@ -58,7 +63,8 @@ impl Step {
             | Self::SetServer(at, ..)
             | Self::SetService(at, ..)
             | Self::RemoveServer(at, ..)
-            | Self::RemoveService(at) => Some(*at),
+            | Self::RemoveService(at)
+            | Self::Reorder(at, ..) => Some(*at),
             Self::SetTimeouts(..) | Self::SetRules(..) | Self::RemoveRules(..) => None,
         }
     }
@@ -85,6 +91,7 @@ impl fmt::Display for Step {
             Self::RemoveRules(family) => write!(f, "remove {family} rules"),
             Self::RemoveServer(at, server) => write!(f, "remove server {server} from {at}"),
             Self::RemoveService(at) => write!(f, "remove service {at} mark {}", at.mark()),
+            Self::Reorder(at, servers) => write!(f, "reorder the {} servers of {at}", servers.len()),
         }
     }
 }
@@ -101,6 +108,7 @@ pub fn plan(current: &Table, wanted: &Table) -> Vec<Step> {
     change(current, wanted, &mut steps);
     switch_rules(current, wanted, &mut steps);
     break_old(current, wanted, &mut steps);
+    reorder(current, wanted, &mut steps);
     steps
 }
 
@@ -182,6 +190,21 @@ fn break_old(current: &Table, wanted: &Table, steps: &mut Vec<Step>) {
     for listener in current.services.keys() {
         if !wanted.services.contains_key(listener) {
             steps.push(Step::RemoveService(*listener));
+        }
+    }
+}
+
+/// The order of the servers is part of what `mh` hashes by.
+fn reorder(current: &Table, wanted: &Table, steps: &mut Vec<Step>) {
+    for (listener, service) in wanted.services.iter().filter(|(_, it)| it.needs_order()) {
+        let Some(known) = current.services.get(listener) else {
+            continue;
+        };
+        let last = known.servers.keys().next_back();
+        let is_new = |at: &SocketAddr| !known.servers.contains_key(at);
+        let is_between = |at: &SocketAddr| is_new(at) && Some(at) < last;
+        if current.unordered.contains(listener) || service.servers.keys().any(is_between) {
+            steps.push(Step::Reorder(*listener, service.servers.clone()));
         }
     }
 }

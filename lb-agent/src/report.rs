@@ -97,7 +97,7 @@ pub fn agent_status(situation: &Situation<'_>) -> AgentStatus {
         pod_ip: situation.identity.pod_ip.clone(),
         role: situation.role,
         observed_generation: situation.programmed,
-        table_hash: programmed.map(|observed| observed.hash().to_owned()),
+        table_hash: programmed.map(|observed| table_hash(situation, observed)),
         mtu: situation.mtu.and_then(|mtu| i32::try_from(mtu).ok()),
         servers: situation.wanted.map(|wanted| count(wanted, situation.observed)),
         exceptions: situation
@@ -107,6 +107,17 @@ pub fn agent_status(situation: &Situation<'_>) -> AgentStatus {
         drains: situation.drains.to_vec(),
         reason: reason.map(str::to_owned),
         message,
+    }
+}
+
+/// Of what takes new connections. A kernel that holds what is wanted holds other weights too while servers warm up.
+fn table_hash(situation: &Situation<'_>, observed: &Observed) -> String {
+    let as_wanted = situation
+        .wanted
+        .filter(|wanted| situation.programmed == Some(wanted.generation) && situation.trouble.is_none());
+    match as_wanted {
+        Some(wanted) => wanted.desired.table.serving().hash(),
+        None => observed.hash().to_owned(),
     }
 }
 
@@ -143,22 +154,25 @@ fn explain(situation: &Situation<'_>) -> (Option<&'static str>, Option<String>) 
 }
 
 fn count(wanted: &Wanted, observed: Option<&Observed>) -> ServerCounts {
-    let healthy = wanted.desired.table.server_count();
-    let not_ready = wanted
-        .desired
+    let desired = &wanted.desired;
+    let taking = desired.table.server_count();
+    let not_ready = desired
         .unready
         .values()
-        .filter(|state| **state == State::NotReady)
-        .count();
+        .filter(|state| **state == State::NotReady);
+    let is_kept = |(listener, _): &&Key| desired.panicking.contains(listener);
+    let panicking = desired.failing.keys().filter(is_kept).count();
+    let left_out = desired.failing.len() - panicking;
     let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
     ServerCounts {
-        total: number(healthy + not_ready),
-        healthy: number(healthy),
+        total: number(taking + left_out + not_ready.count()),
+        healthy: number(taking.saturating_sub(panicking)),
         draining: number(
             observed
                 .map(|observed| draining(wanted, observed).count())
                 .unwrap_or_default(),
         ),
+        panicking: number(panicking),
     }
 }
 
@@ -172,7 +186,9 @@ fn draining<'a>(wanted: &'a Wanted, observed: &'a Observed) -> impl Iterator<Ite
             .iter()
             .map(|(at, server)| ((*listener, *at), server))
     });
-    let at_zero = servers.filter(|(_, server)| server.weight == Weight::DRAINING);
+    let at_zero = servers.filter(|(key, server)| {
+        server.weight == Weight::DRAINING && !wanted.desired.failing.contains_key(key)
+    });
     at_zero.filter_map(|(key, _)| match wanted.desired.unready.get(&key) {
         Some(State::NotReady) => None,
         Some(_) => Some((key, "Terminating")),
@@ -195,6 +211,9 @@ fn exceptions(wanted: &Wanted, observed: Option<&Observed>) -> Vec<ServerExcepti
     let mut exceptions: BTreeSet<ServerException> = unready
         .map(|(key, _)| exception(*key, ServerState::Unhealthy, "NotReady"))
         .collect();
+    for (key, reason) in &wanted.desired.failing {
+        exceptions.insert(exception(*key, ServerState::Unhealthy, &reason.to_string()));
+    }
     for (key, reason) in observed
         .into_iter()
         .flat_map(|observed| draining(wanted, observed))
@@ -208,6 +227,7 @@ fn exceptions(wanted: &Wanted, observed: Option<&Observed>) -> Vec<ServerExcepti
 mod tests {
     use super::*;
     use crate::desired::Desired;
+    use crate::health::Reason;
     use crate::prepare::missing_module;
     use crate::table::{Family, Listener, Rules, Scheduling, Server, Service, Table};
     use crd::Protocol;
@@ -235,7 +255,7 @@ mod tests {
         Table {
             services: BTreeMap::from([(http(), service)]),
             rules: BTreeMap::from([(Family::V4, Rules::marking([http()]))]),
-            timeouts: None,
+            ..Table::default()
         }
     }
 
@@ -247,12 +267,13 @@ mod tests {
         let desired = Desired {
             table: table(servers),
             unready,
-            unresolved: vec![],
+            ..Desired::default()
         };
         Wanted {
             desired,
             generation: 2,
             drain_timeout: Duration::ZERO,
+            warm_up: Duration::ZERO,
         }
     }
 
@@ -313,6 +334,34 @@ mod tests {
             (Some(2), None, None)
         );
         assert_eq!(status.table_hash, Some(table(&[(1, 1)]).hash()));
+    }
+
+    #[test]
+    fn who_fails_is_told_with_its_reason_and_is_not_also_draining() {
+        let mut wanted = wanted(&[(1, 1)], &[]);
+        wanted.desired.failing = BTreeMap::from([((http(), at(2)), Reason::Status(503))]);
+        let observed = Observed {
+            table: table(&[(1, 1), (2, 0)]),
+            ..Observed::default()
+        };
+        let status = |wanted: &Wanted| {
+            agent_status(&Situation {
+                wanted: Some(wanted),
+                observed: Some(&observed),
+                ..Situation::default()
+            })
+        };
+        let before = status(&wanted);
+        assert_eq!(told(&before), ["10.0.0.2:8080/TCP Unhealthy Status503"]);
+        let counts = before.servers.expect("counted");
+        assert_eq!(
+            (counts.total, counts.healthy, counts.draining, counts.panicking),
+            (2, 1, 0, 0)
+        );
+        wanted.desired.failing = BTreeMap::from([((http(), at(1)), Reason::Timeout)]);
+        wanted.desired.panicking = BTreeSet::from([http()]);
+        let counts = status(&wanted).servers.expect("counted");
+        assert_eq!((counts.total, counts.healthy, counts.panicking), (1, 0, 1));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use kube::Client;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -16,6 +17,7 @@ use crate::cli::{self, ServeArgs};
 use crate::endpoints::Trust;
 use crate::facts::Fact;
 use crate::follow::{Followed, Seen, follow};
+use crate::health::monitor::Monitor;
 use crate::http::{self, Refresh, Shared};
 use crate::metrics::Metrics;
 use crate::report::Identity;
@@ -35,6 +37,7 @@ pub async fn run(arguments: ServeArgs) -> anyhow::Result<()> {
     }
     let (outlets, shared, refreshes, status) = outlets();
     let (facts, learnt) = mpsc::channel(64);
+    ask_servers(&outlets, facts.clone());
     let listener = http::listen(arguments.admin_port)
         .await
         .context("could not listen on the admin port")?;
@@ -54,6 +57,24 @@ pub async fn run(arguments: ServeArgs) -> anyhow::Result<()> {
     };
     Agent::new(settings, outlets).run(inlets).await;
     Ok(())
+}
+
+/// Follows what the loop wants to know of servers. Each that is asked needs a socket, and the limit is often low.
+fn ask_servers(outlets: &Outlets, facts: mpsc::Sender<Fact>) {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(error) = raised {
+        warn!(
+            error = &error as &dyn std::error::Error,
+            "the limit of open files stays"
+        );
+    }
+    let monitor = Monitor {
+        wanted: outlets.targets.subscribe(),
+        facts,
+        probes: outlets.metrics.probes.clone(),
+    };
+    tokio::spawn(monitor.run());
 }
 
 /// What the loop speaks into, and who listens.
@@ -79,6 +100,7 @@ fn outlets() -> (
             status,
             readiness,
             heartbeat,
+            targets: watch::Sender::default(),
             metrics,
         },
         shared,

@@ -45,6 +45,18 @@ pub struct Table {
     pub rules: BTreeMap<Family, Rules>,
     /// The timeouts; `None` where nothing is said of them.
     pub timeouts: Option<Timeouts>,
+    /// The services whose servers were not added in the order of their addresses, as a fresh agent adds them.
+    pub unordered: BTreeSet<Listener>,
+}
+
+impl Service {
+    /// Whether agents choose alike only if their servers are in the same order: those that go on with each other's
+    /// connections, which tunnels and `mh` make possible.
+    #[must_use]
+    pub fn needs_order(&self) -> bool {
+        let tunnelled = |server: &Server| matches!(server.forwarding, Forwarding::Tunnel(_));
+        self.scheduling.scheduler.name == "mh" && self.servers.values().any(tunnelled)
+    }
 }
 
 impl Table {
@@ -86,7 +98,11 @@ impl Table {
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (listener, service) in &self.services {
-            writeln!(f, "{listener} {} {}", listener.mark(), service.scheduling)?;
+            write!(f, "{listener} {} {}", listener.mark(), service.scheduling)?;
+            if service.needs_order() && self.unordered.contains(listener) {
+                f.write_str(" unordered")?;
+            }
+            writeln!(f)?;
             for (address, server) in &service.servers {
                 writeln!(f, "  {address} {server}")?;
             }
@@ -118,13 +134,13 @@ mod tests {
         let plain = Table {
             services: BTreeMap::from([(http, service(&[(1, 1)]))]),
             rules: rules.clone(),
-            timeouts: None,
+            ..Table::default()
         };
         let services = BTreeMap::from([(http, service(&[(1, 1), (2, 0)])), (old, service(&[(3, 0)]))]);
         let draining = Table {
             services,
             rules,
-            timeouts: None,
+            ..Table::default()
         };
         assert_ne!(plain.hash(), draining.hash());
         assert_eq!(plain.hash(), draining.serving().hash());
@@ -145,7 +161,7 @@ mod tests {
             Table {
                 services: BTreeMap::from([(own, service)]),
                 rules: BTreeMap::from([(Family::V4, Rules::marking([http]))]),
-                timeouts: None,
+                ..Table::default()
             }
         };
         assert_ne!(with("10.0.0.1").hash(), with("10.0.0.2").hash());

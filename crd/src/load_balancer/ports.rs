@@ -5,7 +5,7 @@ use kube::KubeSchema;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use crate::validate;
+use crate::{HealthCheck, validate};
 
 /// One port that the balancer listens on, or a range of ports.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -48,6 +48,9 @@ pub struct Port {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "number_or_name")]
     pub target_port: Option<IntOrString>,
+    /// How servers of this port are checked, in place of the balancer's healthCheck, which it replaces as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_check: Option<HealthCheck>,
 }
 
 impl Port {

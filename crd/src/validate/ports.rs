@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{
     ADMIN_PORT_TAKEN, END_PORT, FORWARDING_PORTS, PORTS_OF_SERVICE, PORTS_UNIQUE, Problems, RANGE_TARGET,
-    SCOPE_PORTS, TARGET_NAMES,
+    SCOPE_PORTS, TARGET_NAMES, health,
 };
 use crate::{
     BackendsType, ExposureType, ForwardingType, PersistenceScope, Port, PortableLoadBalancerSpec, Protocol,
@@ -57,6 +57,9 @@ fn one_port(port: &Port, path: &str, problems: &mut Problems) {
     let admin = i32::from(names::ADMIN_PORT);
     let covers_admin = port.protocol == Protocol::TCP && port.port <= admin && last(port) >= admin;
     problems.unless(!covers_admin, &format!("{path}.port"), ADMIN_PORT_TAKEN);
+    if let Some(check) = &port.health_check {
+        health::check(check, &format!("{path}.healthCheck"), problems);
+    }
     let path = format!("{path}.targetPort");
     problems.unless(
         port.end_port.is_none() || port.target_port.is_none(),

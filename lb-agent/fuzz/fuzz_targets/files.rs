@@ -21,7 +21,7 @@ libfuzzer_sys::fuzz_target!(|text: &str| {
     };
     let table = wanted.desired.table;
     for step in plan(&Table::default(), &table) {
-        if let Some(command) = kernel::command(&step).expect("the kernel can be told of it") {
+        for command in kernel::commands(&step).expect("the kernel can be told of it") {
             drop(command.ipvsadm());
         }
         drop(step.to_string());

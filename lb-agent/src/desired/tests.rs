@@ -23,6 +23,8 @@ fn read(spec: &PortableLoadBalancerSpec, slices: &[EndpointSlice]) -> Desired {
         slices: &slices,
         trust: &Trust::Pods("shop".into()),
         addresses: &Addresses::default(),
+        checks: &Checks::default(),
+        health: &Health::default(),
     })
 }
 
@@ -45,6 +47,8 @@ fn a_port_that_leads_nowhere_is_told_and_listens_without_servers() {
         slices: &[Arc::new(slice("IPv4", 8080, ready(&["10.0.0.1"])))],
         trust: &Trust::All,
         addresses: &Addresses::default(),
+        checks: &Checks::default(),
+        health: &Health::default(),
     });
     assert_eq!((found.unresolved.len(), found.table.server_count()), (1, 0));
     assert_eq!(found.table.services.len(), 1);
@@ -80,6 +84,8 @@ fn at_home(spec: &PortableLoadBalancerSpec) -> String {
         slices: &slices,
         trust: &Trust::All,
         addresses: &own.into_iter().collect(),
+        checks: &Checks::default(),
+        health: &Health::default(),
     });
     assert_eq!(found.unresolved, []);
     found.table.to_string()

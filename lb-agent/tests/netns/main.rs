@@ -4,6 +4,7 @@
 
 #[allow(dead_code, reason = "shared with other tests, which use other parts")]
 mod drift;
+mod health;
 mod scene;
 
 use std::net::{SocketAddr, TcpStream};

@@ -4,13 +4,16 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crd::Protocol;
-use lb_agent::converge::Converger;
+use lb_agent::converge::{Converger, Pace};
 use lb_agent::dataplane::Depth;
 use lb_agent::table::{Family, Listener, Rules, Scheduling, Server, Service, Table, Weight};
 
 use crate::kernel::{in_namespace, run};
 
-const DRAIN: Duration = Duration::from_secs(30);
+const PACE: Pace = Pace {
+    drain: Duration::from_secs(30),
+    warm_up: Duration::ZERO,
+};
 
 /// So many services with so many servers each.
 fn table(services: u16, servers: u16) -> Table {
@@ -28,14 +31,14 @@ fn table(services: u16, servers: u16) -> Table {
     Table {
         services: (0..services).map(|n| (listener(n), service(n))).collect(),
         rules: [(Family::V4, Rules::marking((0..services).map(listener)))].into(),
-        timeouts: None,
+        ..Table::default()
     }
 }
 
 /// Converges, prints what that cost, and tells the steps and the time.
 fn converge(converger: &mut Converger, what: &str, wanted: &Table, depth: Depth) -> (usize, Duration) {
     let start = Instant::now();
-    let done = converger.converge(wanted, DRAIN, depth);
+    let done = converger.converge(wanted, PACE, depth);
     let (steps, took) = (done.expect("the kernel takes it").steps, start.elapsed());
     let milliseconds = took.as_secs_f64() * 1e3;
     println!(

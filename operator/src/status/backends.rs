@@ -1,5 +1,6 @@
 //! Servers, folded from what each agent says of them.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use crd::{
@@ -56,7 +57,7 @@ pub(crate) fn counts(agents: &[&AgentStatus]) -> Option<ServerCounts> {
     agents
         .iter()
         .filter_map(|agent| agent.servers)
-        .min_by_key(|counts| counts.healthy)
+        .min_by_key(|counts| (counts.healthy, Reverse(counts.panicking)))
 }
 
 #[cfg(test)]
@@ -125,6 +126,7 @@ mod tests {
                 total: 3,
                 healthy,
                 draining: 0,
+                panicking: 0,
             }),
             ..AgentStatus::default()
         };

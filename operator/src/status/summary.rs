@@ -81,6 +81,7 @@ mod tests {
                 total: 3,
                 healthy: 2,
                 draining: 0,
+                panicking: 0,
             }),
             serving: vec![Some("node1".into())],
             wanted: 2,

@@ -132,6 +132,9 @@ impl View {
                 (State::True, Finding::new(condition::BACKENDS_AVAILABLE, message))
             }
             (_, Err(finding)) => (State::False, finding.clone()),
+            (Some(ServerCounts { panicking, .. }), Ok(())) if *panicking > 0 => {
+                (State::False, all_servers_fail(*panicking))
+            }
             (Some(ServerCounts { total: 0, .. }), Ok(())) => {
                 let message =
                     "the Service has no endpoints: are its pods there, and does its selector match them?";
@@ -155,9 +158,11 @@ impl View {
             let message = format!("no agent serves generation {} yet", self.generation);
             return (State::Unknown, Finding::new(reason::PENDING, message));
         }
+        let panicking = self.servers.map_or(0, |servers| servers.panicking);
         match &self.trouble {
             _ if state != State::True => (State::True, finding),
             Some(trouble) => (State::True, trouble.clone()),
+            None if panicking > 0 => (State::True, all_servers_fail(panicking)),
             None => (
                 State::False,
                 Finding::new(reason::AS_WANTED, "all agents serve alike"),
@@ -181,6 +186,15 @@ impl View {
     }
 }
 
+fn all_servers_fail(panicking: i32) -> Finding {
+    let message = format!(
+        "all servers of a port fail their health check, so they stay, {panicking} in all: status.backends tells why each \
+         fails; where they serve nevertheless, healthCheck asks for the wrong thing, or a network policy drops the agents' \
+         questions"
+    );
+    Finding::new(reason::ALL_SERVERS_FAIL, message)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,6 +213,7 @@ mod tests {
                 total: 3,
                 healthy: 3,
                 draining: 0,
+                panicking: 0,
             }),
         }
     }
@@ -249,6 +264,19 @@ mod tests {
         check("no endpoints", "TTTTFFT", |it| it.servers = Some(unhealthy(0)));
         check("no healthy server", "TTTTFFT", |it| {
             it.servers = Some(unhealthy(3));
+        });
+        check("all servers fail", "TTTTFTT", |it| {
+            it.servers = Some(ServerCounts {
+                panicking: 3,
+                ..unhealthy(3)
+            });
+        });
+        check("all servers of one port fail", "TTTTTTT", |it| {
+            it.servers = it.servers.map(|servers| ServerCounts {
+                healthy: 2,
+                panicking: 1,
+                ..servers
+            });
         });
         check("one agent of two", "TTTFTTT", |it| {
             (it.programmed, it.blocker) = (1, blocked());
