@@ -75,7 +75,15 @@ deny: ## licences and advisories of dependencies; needs cargo-deny
 .PHONY: test-unit
 test-unit: ## tests that need no cluster; kernel tests boot their own
 	cargo test -q --workspace --lib --bins
-	cargo test -q --workspace --exclude e2e --test '*'
+	e2e/test-targets.sh
+
+.PHONY: test-fuzz
+test-fuzz: ## a short search for inputs that break what reads untrusted bytes
+	lb-agent/fuzz/run.sh 15
+
+.PHONY: fuzz
+fuzz: ## a long one: SECONDS=600 for each reader
+	lb-agent/fuzz/run.sh $(or $(SECONDS),600)
 
 .PHONY: test-fuzz
 test-fuzz: ## a short search for inputs that break what reads untrusted bytes

@@ -68,6 +68,8 @@ pub mod reason {
     pub const KERNEL_MODULE_MISSING: &str = "KernelModuleMissing";
     /// A node refused a sysctl.
     pub const SYSCTL_REFUSED: &str = "SysctlRefused";
+    /// Something that connections need is nearly full.
+    pub const NEARLY_FULL: &str = "NearlyFull";
     /// Neither of the iptables variants works on a node.
     pub const IPTABLES_UNAVAILABLE: &str = "IptablesUnavailable";
     /// A node's kernel refused the table.

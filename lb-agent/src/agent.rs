@@ -1,5 +1,7 @@
 //! The agent's one loop: facts come in, and only it touches the kernel.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,10 +23,12 @@ use crate::facts::{Fact, Facts, Wanted};
 use crate::finding::{Finding, Severity};
 use crate::health::Targets;
 use crate::http::{Readiness, Refresh};
+use crate::link::LOOPBACK;
 use crate::metrics::Metrics;
 use crate::report::{Identity, Situation, Trouble, agent_status};
 use crate::sysctl::{Needs, Sysctls};
-use crate::{link, prepare};
+use crate::ways::{self, Ways};
+use crate::{link, prepare, pressure};
 
 /// Changes that come together are done together.
 const COALESCE: Duration = Duration::from_millis(20);
@@ -90,6 +94,11 @@ pub struct Agent {
     findings: Vec<Finding>,
     sysctl_drift: SysctlDrift,
     mtu: Option<u32>,
+    ways: Ways,
+    /// The balancer's addresses that are known to be taken.
+    held: Option<BTreeSet<IpAddr>>,
+    /// What the sysctls were set for.
+    needs: Option<Needs>,
     failures: u32,
     is_draining: bool,
     drains: History,
@@ -124,6 +133,9 @@ impl Agent {
             findings: Vec::new(),
             sysctl_drift: SysctlDrift::default(),
             mtu: None,
+            ways: Ways::default(),
+            held: None,
+            needs: None,
             failures: 0,
             is_draining: false,
             drains: History::default(),
@@ -148,6 +160,8 @@ impl Agent {
             }
             if depth == Depth::All {
                 resync = Instant::now() + self.settings.resync;
+                self.ways.forget();
+                self.held = None;
             }
             self.converge(depth).await;
             if had_failed && self.failures == 0 {
@@ -227,6 +241,11 @@ impl Agent {
         let found = prepare::read(prepare::FINDINGS.as_ref());
         let before = std::mem::replace(&mut self.findings, found);
         self.findings.extend(sysctls.set(&needs));
+        self.needs = Some(needs);
+        if let Some(observed) = &self.observed {
+            self.findings
+                .extend(pressure::findings(observed, pressure::tracked()));
+        }
         self.findings.sort();
         let known = before.iter().chain(&self.findings);
         let drift = self.sysctl_drift.tell(changed, known);
@@ -239,7 +258,8 @@ impl Agent {
 
     /// Brings the kernel to what is wanted; before that is known, only looks at what is there.
     async fn converge(&mut self, depth: Depth) {
-        let Some(wanted) = self.wanted() else {
+        let addresses = &self.settings.addresses;
+        let Some(wanted) = ways::wanted(&self.facts, addresses, &mut self.ways).await else {
             let result = self.with_kernel(move |kernel| kernel.observe(depth)).await;
             self.learn(result.map(|observed| Converged {
                 observed,
@@ -251,6 +271,13 @@ impl Agent {
             }));
             return;
         };
+        if self.needs.as_ref() != Some(&self.needs()) {
+            self.look_around().await;
+        }
+        if let Err(error) = self.hold(&wanted.desired.addresses).await {
+            self.learn(Err(Error::Address(error)));
+            return;
+        }
         let pace = Pace {
             drain: wanted.drain_timeout,
             warm_up: wanted.warm_up,
@@ -274,17 +301,31 @@ impl Agent {
         }
     }
 
+    /// Takes just these addresses: what is sent to them is then for this machine, which IPVS wants.
+    async fn hold(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<(), link::Error> {
+        if self.held.as_ref() == Some(addresses) {
+            return Ok(());
+        }
+        let wanted: Vec<IpAddr> = addresses.iter().copied().collect();
+        link::address::hold(LOOPBACK, &wanted).await?;
+        link::address::release(LOOPBACK, addresses).await?;
+        self.held = Some(addresses.clone());
+        Ok(())
+    }
+
     fn needs(&self) -> Needs {
         let needs = Needs::of(self.settings.addresses.families());
-        let timeouts = self.wanted().and_then(|wanted| wanted.desired.table.timeouts);
+        let Some(wanted) = self.wanted() else { return needs };
+        let timeouts = wanted.desired.table.timeouts;
         Needs {
             udp_seconds: timeouts.map_or(needs.udp_seconds, |timeouts| timeouts.udp_seconds),
+            bypass: wanted.desired.bypass,
             ..needs
         }
     }
 
     fn wanted(&self) -> Option<Wanted> {
-        self.facts.wanted(&self.settings.addresses)
+        self.facts.wanted(&self.settings.addresses, &self.ways)
     }
 
     /// Runs a job on the kernel, off the loop's thread. After a panic the next job starts from what is in the kernel.

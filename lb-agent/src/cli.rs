@@ -9,13 +9,16 @@ use clap::{Args, Parser, Subcommand};
 use tracing::warn;
 
 use crate::addresses::Addresses;
+use crate::backend::BackendArgs;
 use crate::converge::{Converger, Pace};
 use crate::dataplane::{Dataplane, Depth};
 use crate::endpoints::Trust;
 use crate::facts::Facts;
+use crate::link::LOOPBACK;
 use crate::plan::plan;
-use crate::sysctl::Needs;
+use crate::sysctl::{Bypass, Needs};
 use crate::table::{Family, Table};
+use crate::ways::{self, Ways};
 use crate::{dataplane, file, link, prepare};
 
 /// The balancer in the pod: turns one `PortableLoadBalancer` into IPVS and iptables.
@@ -38,6 +41,8 @@ pub enum Command {
     Plan(PlanArgs),
     /// Remove all that is the agent's from this network namespace: services, servers and rules.
     Clear,
+    /// Make a server's network namespace fit for DR or TUN. Needs all privileges; may run again.
+    Backend(BackendArgs),
 }
 
 /// Arguments of `prepare`.
@@ -52,6 +57,9 @@ pub struct PrepareArgs {
     /// Seconds that the object's timeouts.udpSeconds says: so long conntrack remembers flows too.
     #[arg(long, env = "PLB_UDP_SECONDS", default_value_t = Needs::UDP_SECONDS)]
     pub udp_seconds: u32,
+    /// Servers will answer clients directly, as with DR and TUN.
+    #[arg(long, env = "PLB_BYPASS")]
+    pub bypass: bool,
 }
 
 /// Arguments of `serve`.
@@ -102,6 +110,10 @@ pub async fn run_prepare(arguments: PrepareArgs) {
     let needs = Needs {
         families: addresses(&arguments.pod_ips).await.families(),
         udp_seconds: arguments.udp_seconds,
+        bypass: Bypass {
+            answers: arguments.bypass,
+            takes_over: false,
+        },
     };
     let findings = prepare::prepare(&needs);
     if let Err(error) = prepare::write(&findings, &arguments.findings) {
@@ -112,7 +124,7 @@ pub async fn run_prepare(arguments: PrepareArgs) {
 /// Prints the steps from what the kernel holds to what the file wants.
 pub async fn run_plan(arguments: PlanArgs) -> anyhow::Result<()> {
     let addresses = addresses(&[]).await;
-    let wanted = wanted_of(&arguments.file, &addresses)?;
+    let wanted = wanted_of(&arguments.file, &addresses).await?;
     let current = match Dataplane::new(&addresses.families()).read(Depth::All, &wanted.rules) {
         Ok(observed) => observed.table,
         Err(error) => {
@@ -129,7 +141,7 @@ pub async fn run_plan(arguments: PlanArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn wanted_of(path: &Path, addresses: &Addresses) -> anyhow::Result<Table> {
+async fn wanted_of(path: &Path, addresses: &Addresses) -> anyhow::Result<Table> {
     let mut facts = Facts::default();
     for fact in file::read(path)? {
         facts.take(fact, &Trust::All);
@@ -137,8 +149,8 @@ fn wanted_of(path: &Path, addresses: &Addresses) -> anyhow::Result<Table> {
     if let Some(refusal) = facts.refusal() {
         anyhow::bail!("the object is not valid: {}", refusal.message);
     }
-    let wanted = facts
-        .wanted(addresses)
+    let wanted = ways::wanted(&facts, addresses, &mut Ways::default())
+        .await
         .context("the file does not tell all that is needed")?;
     for error in &wanted.desired.unresolved {
         warn!(error = error as &dyn std::error::Error, "a port leads nowhere");
@@ -147,12 +159,13 @@ fn wanted_of(path: &Path, addresses: &Addresses) -> anyhow::Result<Table> {
 }
 
 /// Removes all that is ours; what is not there needs no removal.
-pub fn run_clear() -> anyhow::Result<()> {
+pub async fn run_clear() -> anyhow::Result<()> {
     for family in [Family::V4, Family::V6] {
         dataplane::remove_rules(family)?;
     }
     let mut converger = Converger::new(Dataplane::new(&BTreeSet::new()));
     converger.converge(&Table::default(), Pace::default(), Depth::All)?;
+    link::address::release(LOOPBACK, &BTreeSet::new()).await?;
     Ok(())
 }
 

@@ -12,12 +12,12 @@ use tracing::{debug, info};
 use crate::dataplane::{Dataplane, Depth, Error, Observed};
 use crate::drain::{Current, Drain, Ended};
 use crate::drift::{Drift, Look};
-use crate::plan::{Step, plan};
+use crate::plan::{Spot, Step, plan};
 use crate::table::{Listener, Table, Weight};
-use crate::warm_up::WarmUp;
 
 /// So many steps are logged one by one; of more, only how many there are of each kind.
 const LOGGED: usize = 32;
+use crate::warm_up::WarmUp;
 
 /// The kernel, and what we know of it.
 pub struct Converger {
@@ -74,7 +74,6 @@ impl Converger {
         let mut table = wanted.clone();
         let now = Instant::now();
         self.warm_up.scale(&mut table, &observed.table, pace.warm_up, now);
-        let next_growth = self.warm_up.next();
         let active = observed.active();
         let current = Current {
             now,
@@ -98,7 +97,7 @@ impl Converger {
             drift,
             is_draining: self.drain.is_busy(),
             ended,
-            next_growth,
+            next_growth: self.warm_up.next(),
         })
     }
 
@@ -130,7 +129,7 @@ impl Converger {
         steps: &[Step],
         wanted: &Table,
     ) -> Result<Arc<Observed>, Error> {
-        let touched: BTreeSet<Listener> = steps.iter().filter_map(Step::listener).collect();
+        let touched: BTreeSet<Spot> = steps.iter().filter_map(Step::spot).collect();
         let before = Arc::unwrap_or_clone(before);
         let observed = self.dataplane.read_again(&touched, before, &wanted.rules)?;
         Ok(Arc::new(observed))
@@ -148,7 +147,7 @@ impl Converger {
 }
 
 /// Services with servers that go, or take nothing new.
-fn going(known: &Table, wanted: &Table) -> BTreeSet<Listener> {
+fn going(known: &Table, wanted: &Table) -> BTreeSet<Spot> {
     let has_going = |listener: &Listener| {
         let stay = wanted.services.get(listener).map(|service| &service.servers);
         move |at, weight| weight == Weight::DRAINING || !stay.is_some_and(|stay| stay.contains_key(at))
@@ -158,7 +157,7 @@ fn going(known: &Table, wanted: &Table) -> BTreeSet<Listener> {
         let goes = has_going(listener);
         service.servers.iter().any(|(at, server)| goes(at, server.weight))
     });
-    going.map(|(listener, _)| *listener).collect()
+    going.map(|(listener, _)| Spot::Listener(*listener)).collect()
 }
 
 fn log(steps: &[Step]) {

@@ -14,7 +14,7 @@ use crate::drain::ActiveConnections;
 use crate::iptables::command::{self, Flavour};
 use crate::iptables::{self, Printed};
 use crate::kernel;
-use crate::plan::Step;
+use crate::plan::{Spot, Step};
 use crate::table::{Family, Listener, Rules, Table};
 use reader::Reader;
 
@@ -48,6 +48,9 @@ pub enum Error {
         #[source]
         source: command::Error,
     },
+    /// The balancer's addresses can't be taken.
+    #[error("could not take the balancer's addresses")]
+    Address(#[source] crate::link::Error),
     /// No variant of iptables works.
     #[error("neither variant of iptables works for {family}: nft: {nft}; legacy: {legacy}")]
     NoIptables {
@@ -170,15 +173,15 @@ impl Dataplane {
         Ok(observed)
     }
 
-    /// Reads what the kernel holds of these listeners; the rest is taken to be as it was observed before.
+    /// Reads what the kernel holds of these services; the rest is taken to be as it was observed before.
     pub fn read_again(
         &mut self,
-        listeners: &BTreeSet<Listener>,
+        spots: &BTreeSet<Spot>,
         mut observed: Observed,
         wanted: &BTreeMap<Family, Rules>,
     ) -> Result<Observed, Error> {
         observed.hash = OnceLock::new();
-        let result = self.reader(&mut observed)?.listeners(listeners);
+        let result = self.reader(&mut observed)?.spots(spots);
         self.keep_client_if_sound(result)
             .map_err(|error| Error::Read(Box::new(error)))?;
         observed.table.rules.clear();

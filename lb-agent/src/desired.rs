@@ -5,7 +5,7 @@ mod health;
 mod settings;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crd::PortableLoadBalancerSpec;
@@ -16,7 +16,9 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use crate::addresses::Addresses;
 use crate::endpoints::{self, Candidates, State, Trust};
 use crate::health::{Checks, Health, Reason, Targets};
-use crate::table::{Family, Listener, Server, Service, Table, Weight};
+use crate::sysctl::Bypass;
+use crate::table::{Family, Forwarding, Listener, Path, Server, Service, Table, Weight, path_marks};
+use crate::ways::Ways;
 
 /// Everything that the wanted table is made of.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +37,8 @@ pub struct Inputs<'a> {
     pub checks: &'a Checks,
     /// What they answered.
     pub health: &'a Health,
+    /// Which servers are on its link.
+    pub ways: &'a Ways,
 }
 
 /// The wanted table and what is to be told of it.
@@ -52,17 +56,27 @@ pub struct Desired {
     pub panicking: BTreeSet<Listener>,
     /// Ports that lead nowhere.
     pub unresolved: Vec<TargetError>,
+    /// Servers that DR does not reach, and the gateway that is between.
+    pub off_link: BTreeMap<(Listener, SocketAddr), IpAddr>,
+    /// Addresses that the agent takes for its own.
+    pub addresses: BTreeSet<IpAddr>,
+    /// What it means that answers go past the agent, if they do.
+    pub bypass: Bypass,
+    /// The addresses of servers that traffic may go to.
+    pub servers: BTreeSet<IpAddr>,
 }
 
 /// The table that the spec and the endpoints ask for. The spec was validated before; what still is wrong is left out.
 #[must_use]
 pub fn desired(inputs: &Inputs<'_>) -> Desired {
     let mut desired = Desired::default();
+    desired.bypass = settings::bypass(inputs.spec);
     desired.table.timeouts = Some(settings::timeouts(&inputs.spec.timeouts));
     let families = inputs.addresses.families();
     for family in &families {
         let rules = settings::rules(inputs.spec, *family);
         desired.table.rules.insert(*family, rules);
+        desired.addresses.extend(fronts::own(inputs.spec, *family));
     }
     let mut asked = Vec::new();
     for (index, port) in inputs.spec.ports.iter().enumerate() {
@@ -77,7 +91,7 @@ pub fn desired(inputs: &Inputs<'_>) -> Desired {
         for family in &families {
             for (listener, rule) in fronts::fronts(inputs, port, *family) {
                 desired.table.rules.entry(*family).or_default().marks.insert(rule);
-                desired.add(inputs.spec, listener, &candidates);
+                desired.add(inputs, listener, &candidates);
                 asked.extend(inputs.checks.of(index).map(|check| (listener, check, span.0)));
             }
         }
@@ -86,11 +100,16 @@ pub fn desired(inputs: &Inputs<'_>) -> Desired {
         desired.ask(listener, check, first);
     }
     desired.leave_out_failing(inputs.health);
+    if desired.bypass.answers {
+        desired.add_paths(settings::forwarding(&inputs.spec.forwarding));
+    }
     desired
 }
 
 impl Desired {
-    fn add(&mut self, spec: &PortableLoadBalancerSpec, listener: Listener, candidates: &Candidates) {
+    fn add(&mut self, inputs: &Inputs<'_>, listener: Listener, candidates: &Candidates) {
+        let spec = inputs.spec;
+        let forwarding = settings::forwarding(&spec.forwarding);
         let service = self.table.services.entry(listener).or_insert_with(|| Service {
             scheduling: settings::scheduling(spec, listener.family),
             servers: BTreeMap::new(),
@@ -100,10 +119,17 @@ impl Desired {
             .iter()
             .filter(|(at, _)| Family::of(at.ip()) == listener.family);
         for (at, candidate) in of_family {
-            if taking.contains(at) {
+            let gateway = inputs
+                .ways
+                .gateway(at.ip())
+                .filter(|_| forwarding == Forwarding::Direct);
+            if let Some(gateway) = gateway {
+                self.off_link.insert((listener, *at), gateway);
+            } else if taking.contains(at) {
+                self.servers.insert(at.ip());
                 let server = Server {
                     weight: Weight(candidate.weight),
-                    forwarding: settings::forwarding(&spec.forwarding),
+                    forwarding,
                     entries_limit: settings::number(spec.limits.entries_per_server.unwrap_or_default()),
                 };
                 service.servers.insert(*at, server);
@@ -111,6 +137,20 @@ impl Desired {
                 self.unready.insert((listener, *at), candidate.state);
             }
         }
+    }
+
+    fn add_paths(&mut self, forwarding: Forwarding) {
+        let marks = path_marks(&self.servers);
+        let path = |(server, mark)| (mark, Path { server, forwarding });
+        self.table.paths = marks.into_iter().map(path).collect();
+    }
+
+    /// The servers that must be on the agent's link.
+    pub fn on_link(&self) -> impl Iterator<Item = IpAddr> {
+        let paths = self.table.paths.values();
+        let direct = paths.filter(|path| path.forwarding == Forwarding::Direct);
+        let off_link = self.off_link.keys().map(|(_, at)| at.ip());
+        direct.map(|path| path.server).chain(off_link)
     }
 }
 

@@ -11,6 +11,7 @@ use crate::addresses::Addresses;
 use crate::desired::{Desired, Inputs, desired};
 use crate::endpoints::Trust;
 use crate::health::{Change, Checks, Health};
+use crate::ways::Ways;
 
 /// Something that was learnt.
 #[derive(Clone, Debug)]
@@ -126,7 +127,7 @@ impl Facts {
 
     /// What is wanted; `None` until all of it is known, so that nothing is removed for want of knowledge.
     #[must_use]
-    pub fn wanted(&self, addresses: &Addresses) -> Option<Wanted> {
+    pub fn wanted(&self, addresses: &Addresses, ways: &Ways) -> Option<Wanted> {
         let balancer = self.balancer.as_ref()?;
         let (service_ports, slices) = match &balancer.spec.backends.service {
             Some(service) => self.service(&service.name)?,
@@ -140,6 +141,7 @@ impl Facts {
             addresses,
             checks: &balancer.checks,
             health: &self.health,
+            ways,
         });
         Some(Wanted {
             desired,
@@ -184,7 +186,7 @@ mod tests {
 
         fn take(&mut self, fact: Fact) -> Option<Wanted> {
             self.0.take(fact, &Trust::Pods("shop".into()));
-            self.0.wanted(&Addresses::default())
+            self.0.wanted(&Addresses::default(), &Ways::default())
         }
     }
 

@@ -198,7 +198,9 @@ endpoints: [{addresses: [10.0.0.3]}]
         for fact in parse(FILE).expect("valid") {
             facts.take(fact, &Trust::All);
         }
-        let wanted = facts.wanted(&Addresses::default()).expect("all is known");
+        let wanted = facts
+            .wanted(&Addresses::default(), &crate::ways::Ways::default())
+            .expect("all is known");
         assert_eq!(wanted.desired.table.server_count(), 1);
         assert_eq!(wanted.desired.unready.len(), 1);
     }

@@ -13,6 +13,8 @@ pub enum Kind {
     Sysctl,
     /// Packets are not spread over the CPUs.
     PacketSteering,
+    /// Something is nearly full.
+    Pressure,
 }
 
 /// How bad it is.
@@ -48,6 +50,7 @@ impl Finding {
         match self.kind {
             Kind::Module => crd::condition::reason::KERNEL_MODULE_MISSING,
             Kind::Sysctl | Kind::PacketSteering => crd::condition::reason::SYSCTL_REFUSED,
+            Kind::Pressure => crd::condition::reason::NEARLY_FULL,
         }
     }
 }
@@ -64,6 +67,7 @@ impl fmt::Display for Finding {
         match self.kind {
             Kind::Module => write!(f, "kernel module {name} is {got}: {remedy}"),
             Kind::Sysctl => write!(f, "sysctl {name} is {got}, not {wanted}: {remedy}"),
+            Kind::Pressure => write!(f, "{name} is {got}: {remedy}"),
             Kind::PacketSteering => write!(f, "{name} is {got}, not {wanted}: {remedy}"),
         }
     }

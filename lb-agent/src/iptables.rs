@@ -71,8 +71,12 @@ fn new_connections() -> String {
 
 /// Here the client's address is still to be seen: IPVS comes later.
 fn filter(family: Family, rules: &Rules) -> Vec<String> {
-    // An INVALID reply is not un-NATed; the pod's own stack would reset its server's connection.
-    let mut lines = vec!["-A PLB-INPUT -m conntrack --ctstate INVALID -j DROP".to_owned()];
+    let mut lines = Vec::new();
+    // An INVALID reply is not un-NATed; the pod's own stack would reset its server's connection. Without NAT answers
+    // go another way, and so all that a client sends after its SYN is INVALID here.
+    if rules.masquerades {
+        lines.push("-A PLB-INPUT -m conntrack --ctstate INVALID -j DROP".to_owned());
+    }
     if rules.sources.is_some() {
         lines.push(format!("-A PLB-INPUT {} -j PLB-SOURCES", new_connections()));
     }

@@ -1,6 +1,6 @@
 //! Our table in IPVS's terms, and back. Pure.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crd::Protocol;
 use ipvs::{
@@ -10,7 +10,8 @@ use ipvs::{
 
 use crate::plan::Step;
 use crate::table::{
-    Family, Forwarding, Listener, Persistence, Scheduler, Scheduling, Server, Timeouts, Tunnel, Weight,
+    Family, Forwarding, Listener, Path, PathMark, Persistence, Scheduler, Scheduling, Server, Timeouts,
+    Tunnel, Weight,
 };
 
 /// The IPVS commands of a step; none for a step that is about iptables.
@@ -32,12 +33,71 @@ pub fn commands(step: &Step) -> Result<Vec<Command>, ipvs::InvalidScheduler> {
                 [remove, add(*listener, *at, *server)]
             })
             .collect(),
+        Step::AddPath(mark, path) => add_path(*mark, *path)?,
+        Step::RemovePath(mark) => vec![Command::RemoveService(path_id(*mark))],
         Step::SetRules(..) | Step::RemoveRules(..) => Vec::new(),
     })
 }
 
 fn add(listener: Listener, at: SocketAddr, server: Server) -> Command {
     Command::AddDestination(id(listener), destination(at, server))
+}
+
+fn add_path(mark: PathMark, path: Path) -> Result<Vec<Command>, ipvs::InvalidScheduler> {
+    let service = ipvs::Service {
+        id: path_id(mark),
+        scheduler: "rr".parse()?,
+        flags: ServiceFlags::empty(),
+        persistence: None,
+    };
+    // Whatever port is asked is kept.
+    let at = SocketAddr::new(path.server, 0);
+    let destination = destination(at, Server::new(Weight::NORMAL, path.forwarding));
+    let id = service.id;
+    Ok(vec![
+        Command::AddService(service),
+        Command::AddDestination(id, destination),
+    ])
+}
+
+/// The service that is the way of a mark.
+#[must_use]
+pub fn path_id(mark: PathMark) -> ServiceId {
+    ServiceId::Mark {
+        family: family(mark.family()),
+        mark: mark.number(),
+    }
+}
+
+fn family(family: Family) -> ipvs::Family {
+    match family {
+        Family::V4 => ipvs::Family::V4,
+        Family::V6 => ipvs::Family::V6,
+    }
+}
+
+/// The way that a service in the kernel is; `None` for one that is none.
+#[must_use]
+pub fn path(entry: &ServiceEntry) -> Option<PathMark> {
+    let ServiceId::Mark { family: found, mark } = entry.service.id else {
+        return None;
+    };
+    PathMark::from_mark(mark.get()).filter(|mark| family(mark.family()) == found)
+}
+
+/// Where a way leads. One that does not lead to just one server is foreign, and so made anew.
+#[must_use]
+pub fn path_to(entries: &[DestinationEntry]) -> Path {
+    match entries {
+        [entry] => Path {
+            server: entry.destination.addr.ip(),
+            forwarding: server(entry).forwarding,
+        },
+        _ => Path {
+            server: IpAddr::from([0; 4]),
+            forwarding: Forwarding::Foreign,
+        },
+    }
 }
 
 /// The service of a listener.
@@ -53,10 +113,7 @@ pub fn id(listener: Listener) -> ServiceId {
             addr,
         },
         None => ServiceId::Mark {
-            family: match listener.family {
-                Family::V4 => ipvs::Family::V4,
-                Family::V6 => ipvs::Family::V6,
-            },
+            family: family(listener.family),
             mark: listener.mark().number(),
         },
     }

@@ -5,6 +5,7 @@
 
 pub mod addresses;
 pub mod agent;
+pub mod backend;
 pub mod cli;
 pub mod converge;
 pub mod dataplane;
@@ -24,9 +25,11 @@ pub mod link;
 pub mod metrics;
 pub mod plan;
 pub mod prepare;
+pub mod pressure;
 pub mod report;
 pub mod serve;
 pub mod status;
 pub mod sysctl;
 pub mod table;
 pub mod warm_up;
+pub mod ways;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use lb_agent::cli::{Cli, Command, run_clear, run_plan, run_prepare};
-use lb_agent::serve;
+use lb_agent::{backend, serve};
 use tracing::error;
 use tracing_subscriber::EnvFilter;
 
@@ -22,7 +22,8 @@ async fn main() -> ExitCode {
         }
         Command::Serve(arguments) => serve::run(arguments).await,
         Command::Plan(arguments) => run_plan(arguments).await,
-        Command::Clear => run_clear(),
+        Command::Clear => run_clear().await,
+        Command::Backend(arguments) => backend::run(arguments).await,
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

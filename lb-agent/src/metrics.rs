@@ -21,6 +21,7 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::dataplane::Observed;
 use crate::drain::{Ended, Outcome};
 use crate::health::metrics::Probes;
+use crate::pressure;
 use crate::table::{Listener, Table, Weight};
 
 /// Seconds from a change of slices to the kernel.
@@ -250,17 +251,28 @@ impl Collector for Servers {
             each_server(&mut encoder, &held.observed, series, ConstGauge::new)?;
         }
         whole_table(&mut encoder, &held.observed.table)?;
+        source_ports(&mut encoder, &held.observed)?;
         let about = "Buckets of the connection table of IPVS; up to Linux 6.12 all pods of a node share them";
         match held.buckets {
             Some(buckets) => gauge(
                 &mut encoder,
                 "ipvs_connection_table_size",
                 about,
-                buckets as usize,
+                u64::from(buckets),
             ),
             None => Ok(()),
         }
     }
+}
+
+fn source_ports(encoder: &mut DescriptorEncoder<'_>, observed: &Observed) -> fmt::Result {
+    let Some((_, share)) = pressure::source_ports(observed) else {
+        return Ok(());
+    };
+    let help = "Share of the source ports in use towards the server that has the most";
+    let gauge = ConstGauge::new(share);
+    let descriptor = encoder.encode_descriptor("source_ports_used_ratio", help, None, gauge.metric_type())?;
+    gauge.encode(descriptor)
 }
 
 fn whole_table(encoder: &mut DescriptorEncoder<'_>, table: &Table) -> fmt::Result {
@@ -273,19 +285,19 @@ fn whole_table(encoder: &mut DescriptorEncoder<'_>, table: &Table) -> fmt::Resul
         encoder,
         "table_services",
         "Services in the kernel",
-        table.services.len(),
+        table.services.len() as u64,
     )?;
     gauge(
         encoder,
         "table_servers",
         "Servers in the kernel, draining ones included",
-        table.server_count(),
+        table.server_count() as u64,
     )?;
     gauge(
         encoder,
         "draining_servers",
         "Servers of weight 0 in the kernel",
-        draining,
+        draining as u64,
     )
 }
 
@@ -310,29 +322,18 @@ struct Conntrack;
 
 impl Collector for Conntrack {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
-        let series = [
-            (
-                "conntrack_entries",
-                "Connections tracked in the agent's namespace",
-                "nf_conntrack_count",
-            ),
-            (
-                "conntrack_entries_limit",
-                "Most connections tracked in a namespace of the node",
-                "nf_conntrack_max",
-            ),
-        ];
-        for (name, help, file) in series {
-            let text = std::fs::read_to_string(format!("/proc/sys/net/netfilter/{file}")).ok();
-            if let Some(value) = text.and_then(|text| text.trim().parse().ok()) {
-                gauge(&mut encoder, name, help, value)?;
-            }
-        }
-        Ok(())
+        let Some(tracked) = pressure::tracked() else {
+            return Ok(());
+        };
+        let (count, limit) = ("conntrack_entries", "conntrack_entries_limit");
+        let help = "Connections tracked in the agent's namespace";
+        gauge(&mut encoder, count, help, tracked.count)?;
+        let help = "Most connections tracked in a namespace of the node";
+        gauge(&mut encoder, limit, help, tracked.limit)
     }
 }
 
-fn gauge(encoder: &mut DescriptorEncoder, name: &str, help: &str, value: usize) -> fmt::Result {
+fn gauge(encoder: &mut DescriptorEncoder, name: &str, help: &str, value: u64) -> fmt::Result {
     let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
     gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 
-use crate::table::{Family, Listener, Rules, Scheduling, Server, Service, Table, Timeouts};
+use crate::table::{Family, Listener, Path, PathMark, Rules, Scheduling, Server, Service, Table, Timeouts};
 
 /// Fills a hashing service: each server added to `mh` makes it compute its whole table anew.
 const FILLING: &str = "rr";
@@ -27,6 +27,10 @@ pub enum Step {
     SetRules(Family, Rules),
     /// Removes our rules of a family.
     RemoveRules(Family),
+    /// Makes a way to a server, for questions.
+    AddPath(PathMark, Path),
+    /// Removes a way.
+    RemovePath(PathMark),
     /// Removes a server; connections that it still has are reset.
     RemoveServer(Listener, SocketAddr),
     /// Removes a service.
@@ -34,6 +38,15 @@ pub enum Step {
     /// Removes each server and adds it at once again, in the order of addresses. Connections of a server that packets
     /// miss in between are scheduled anew, and come to the same server, since only tunnels and `mh` need it.
     Reorder(Listener, BTreeMap<SocketAddr, Server>),
+}
+
+/// One of our services in IPVS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Spot {
+    /// That of a listener.
+    Listener(Listener),
+    /// A way to a server.
+    Path(PathMark),
 }
 
 impl Step {
@@ -48,23 +61,26 @@ impl Step {
             Self::SetService(..) => "set_service",
             Self::SetRules(..) => "set_rules",
             Self::RemoveRules(..) => "remove_rules",
+            Self::AddPath(..) => "add_path",
+            Self::RemovePath(..) => "remove_path",
             Self::RemoveServer(..) => "remove_server",
             Self::RemoveService(..) => "remove_service",
             Self::Reorder(..) => "reorder",
         }
     }
 
-    /// Whose service it is about, if it is about one.
+    /// What in IPVS it is about, if it is about one thing there.
     #[must_use]
-    pub fn listener(&self) -> Option<Listener> {
+    pub fn spot(&self) -> Option<Spot> {
         match self {
             Self::AddService(at, ..)
             | Self::AddServer(at, ..)
             | Self::SetServer(at, ..)
             | Self::SetService(at, ..)
             | Self::RemoveServer(at, ..)
-            | Self::RemoveService(at)
-            | Self::Reorder(at, ..) => Some(*at),
+            | Self::Reorder(at, _)
+            | Self::RemoveService(at) => Some(Spot::Listener(*at)),
+            Self::AddPath(mark, _) | Self::RemovePath(mark) => Some(Spot::Path(*mark)),
             Self::SetTimeouts(..) | Self::SetRules(..) | Self::RemoveRules(..) => None,
         }
     }
@@ -89,6 +105,8 @@ impl fmt::Display for Step {
             Self::SetService(at, how) => write!(f, "set scheduler of {at} to {how}"),
             Self::SetRules(family, rules) => write!(f, "set {family} rules: {rules}"),
             Self::RemoveRules(family) => write!(f, "remove {family} rules"),
+            Self::AddPath(mark, path) => write!(f, "add way mark {mark} to {path}"),
+            Self::RemovePath(mark) => write!(f, "remove way mark {mark}"),
             Self::RemoveServer(at, server) => write!(f, "remove server {server} from {at}"),
             Self::RemoveService(at) => write!(f, "remove service {at} mark {}", at.mark()),
             Self::Reorder(at, servers) => write!(f, "reorder the {} servers of {at}", servers.len()),
@@ -103,6 +121,7 @@ pub fn plan(current: &Table, wanted: &Table) -> Vec<Step> {
     if let Some(timeouts) = wanted.timeouts.filter(|_| wanted.timeouts != current.timeouts) {
         steps.push(Step::SetTimeouts(timeouts));
     }
+    set_paths(current, wanted, &mut steps);
     make_services(current, wanted, &mut steps);
     make_servers(current, wanted, &mut steps);
     change(current, wanted, &mut steps);
@@ -110,6 +129,20 @@ pub fn plan(current: &Table, wanted: &Table) -> Vec<Step> {
     break_old(current, wanted, &mut steps);
     reorder(current, wanted, &mut steps);
     steps
+}
+
+/// No client's connection goes by these, so what differs is made anew.
+fn set_paths(current: &Table, wanted: &Table, steps: &mut Vec<Step>) {
+    for (mark, path) in &current.paths {
+        if wanted.paths.get(mark) != Some(path) {
+            steps.push(Step::RemovePath(*mark));
+        }
+    }
+    for (mark, path) in &wanted.paths {
+        if current.paths.get(mark) != Some(path) {
+            steps.push(Step::AddPath(*mark, *path));
+        }
+    }
 }
 
 fn make_services(current: &Table, wanted: &Table, steps: &mut Vec<Step>) {

@@ -110,18 +110,19 @@ pub fn agent_status(situation: &Situation<'_>) -> AgentStatus {
     }
 }
 
-/// Of what takes new connections. A kernel that holds what is wanted holds other weights too while servers warm up.
+/// Of what takes new connections. While servers warm up the kernel holds other weights than are wanted in the end.
 fn table_hash(situation: &Situation<'_>, observed: &Observed) -> String {
-    let as_wanted = situation
-        .wanted
-        .filter(|wanted| situation.programmed == Some(wanted.generation) && situation.trouble.is_none());
-    match as_wanted {
+    let warming = situation.wanted.filter(|wanted| {
+        let is_held = situation.programmed == Some(wanted.generation) && situation.trouble.is_none();
+        is_held && !wanted.warm_up.is_zero()
+    });
+    match warming {
         Some(wanted) => wanted.desired.table.serving().hash(),
         None => observed.hash().to_owned(),
     }
 }
 
-/// A reason only where nothing, or not this generation, is served; a message also where something could be better.
+/// What keeps it from serving this generation, or else what could be better.
 fn explain(situation: &Situation<'_>) -> (Option<&'static str>, Option<String>) {
     let findings = situation.findings;
     let blocking = findings
@@ -137,10 +138,11 @@ fn explain(situation: &Situation<'_>) -> (Option<&'static str>, Option<String>) 
             let message = format!("{}; the previous configuration keeps serving", refusal.message);
             (Some(reason::INVALID_SPEC), message)
         }
-        (None, None, None) => (
-            None,
-            findings.first().map(ToString::to_string).unwrap_or_default(),
-        ),
+        (None, None, None) => {
+            let message = findings.first().map(ToString::to_string);
+            let message = message.or_else(|| situation.wanted.and_then(off_link));
+            (findings.first().map(Finding::reason), message.unwrap_or_default())
+        }
     };
     if message.is_empty() {
         return (reason, None);
@@ -151,6 +153,16 @@ fn explain(situation: &Situation<'_>) -> (Option<&'static str>, Option<String>) 
         _ => format!("node {node}: {message}"),
     };
     (reason, Some(message.chars().take(MESSAGE).collect()))
+}
+
+/// Why DR does not reach a server.
+fn off_link(wanted: &Wanted) -> Option<String> {
+    let ((_, at), gateway) = wanted.desired.off_link.first_key_value()?;
+    Some(format!(
+        "DR reaches only servers on the agent's own link, and {} is behind the gateway {gateway}: set forwarding.type to \
+         TUN or NAT, or run the agent beside its servers",
+        at.ip()
+    ))
 }
 
 fn count(wanted: &Wanted, observed: Option<&Observed>) -> ServerCounts {
@@ -165,7 +177,7 @@ fn count(wanted: &Wanted, observed: Option<&Observed>) -> ServerCounts {
     let left_out = desired.failing.len() - panicking;
     let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
     ServerCounts {
-        total: number(taking + left_out + not_ready.count()),
+        total: number(taking + left_out + not_ready.count() + desired.off_link.len()),
         healthy: number(taking.saturating_sub(panicking)),
         draining: number(
             observed
@@ -214,6 +226,8 @@ fn exceptions(wanted: &Wanted, observed: Option<&Observed>) -> Vec<ServerExcepti
     for (key, reason) in &wanted.desired.failing {
         exceptions.insert(exception(*key, ServerState::Unhealthy, &reason.to_string()));
     }
+    let off_link = wanted.desired.off_link.keys();
+    exceptions.extend(off_link.map(|key| exception(*key, ServerState::Unhealthy, "NotOnLink")));
     for (key, reason) in observed
         .into_iter()
         .flat_map(|observed| draining(wanted, observed))
@@ -411,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_degrades_has_a_message_and_no_reason() {
+    fn what_only_degrades_is_told_too() {
         let finding = Finding {
             severity: Severity::Degrading,
             ..missing_module("x")
@@ -420,7 +434,7 @@ mod tests {
             findings: &[finding],
             ..Situation::default()
         });
-        assert_eq!(status.reason, None);
+        assert_eq!(status.reason.as_deref(), Some(reason::KERNEL_MODULE_MISSING));
         assert!(status.message.is_some());
     }
 

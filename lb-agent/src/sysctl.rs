@@ -76,6 +76,8 @@ pub struct Needs {
     pub families: BTreeSet<Family>,
     /// How long IPVS remembers UDP flows; conntrack must not forget them earlier.
     pub udp_seconds: u32,
+    /// Whether answers go past the agent.
+    pub bypass: Bypass,
 }
 
 impl Needs {
@@ -88,11 +90,12 @@ impl Needs {
         Self {
             families,
             udp_seconds: Self::UDP_SECONDS,
+            bypass: Bypass::default(),
         }
     }
 }
 
-const SETTINGS: [Setting; 6] = [
+const SETTINGS: [Setting; 7] = [
     // Without it IPVS marks its packets untracked, and none is masqueraded.
     blocking("net.ipv4.vs.conntrack", Wanted::Exactly(1)),
     // Connections of a removed server are reset, not left to hang.
@@ -106,6 +109,8 @@ const SETTINGS: [Setting; 6] = [
         "net.netfilter.nf_conntrack_tcp_timeout_time_wait",
         Wanted::AtMost(30),
     ),
+    // When memory is short, half-open connections go before those that are in use.
+    degrading("net.ipv4.vs.drop_entry", Wanted::AtLeast(1)),
     // Client ports may be reused at once; before Linux 5.9 that cost a second each.
     degrading(REUSE, Wanted::Exactly(1)),
 ];
@@ -130,12 +135,41 @@ fn settings(needs: &Needs, kernel: (u32, u32)) -> Vec<Setting> {
     }
     settings.extend(SETTINGS);
     settings.extend(UDP_TIMEOUTS.map(|name| degrading(name, Wanted::AtLeast(needs.udp_seconds))));
+    settings.extend(needs.bypass.settings());
     if kernel < (5, 9) {
         for setting in settings.iter_mut().filter(|setting| setting.name == REUSE) {
             setting.wanted = Wanted::Exactly(0);
         }
     }
     settings
+}
+
+/// Takes connections up in their middle.
+const SLOPPY: &str = "net.ipv4.vs.sloppy_tcp";
+
+/// What a balancer needs whose servers answer clients directly.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bypass {
+    /// Answers go past the agent.
+    pub answers: bool,
+    /// Another agent's connections may come here any time, and would find the same server.
+    pub takes_over: bool,
+}
+
+impl Bypass {
+    fn settings(self) -> Vec<Setting> {
+        let mut settings = Vec::new();
+        if self.answers {
+            // Answers to the agent's own questions come from the balancer's address, which is an own address here.
+            settings.push(blocking("net.ipv4.conf.all.accept_local", Wanted::Exactly(1)));
+            // Loose, whatever the interface's own value is: the strict one drops them too.
+            settings.push(blocking("net.ipv4.conf.all.rp_filter", Wanted::Exactly(2)));
+        }
+        if self.takes_over {
+            settings.push(degrading(SLOPPY, Wanted::Exactly(1)));
+        }
+        settings
+    }
 }
 
 /// The sysctls of a network namespace.
@@ -159,7 +193,10 @@ impl Sysctls {
     /// Sets those that are not as they should be, and returns those that still are not.
     #[must_use]
     pub fn set(&self, needs: &Needs) -> Vec<Finding> {
-        let settings = settings(needs, self.kernel);
+        let mut settings = settings(needs, self.kernel);
+        if !needs.bypass.takes_over && read(&self.path(SLOPPY)).is_ok_and(|value| value != 0) {
+            settings.push(degrading(SLOPPY, Wanted::Exactly(0)));
+        }
         settings
             .iter()
             .filter_map(|setting| self.set_one(setting))
@@ -178,16 +215,19 @@ impl Sysctls {
             .collect()
     }
 
+    fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name.replace('.', "/"))
+    }
+
     fn is_right(&self, setting: &Setting) -> bool {
-        let path = self.root.join(setting.name.replace('.', "/"));
-        read(&path).is_ok_and(|value| setting.wanted.is_met(value))
+        read(&self.path(setting.name)).is_ok_and(|value| setting.wanted.is_met(value))
     }
 
     fn set_one(&self, setting: &Setting) -> Option<Finding> {
         if self.is_right(setting) {
             return None;
         }
-        let path = self.root.join(setting.name.replace('.', "/"));
+        let path = self.path(setting.name);
         let refused = write(&path, setting.wanted.value()).err();
         let got = match (read(&path), refused) {
             (Ok(value), _) if setting.wanted.is_met(value) => {

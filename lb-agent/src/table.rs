@@ -2,6 +2,7 @@
 //! Pure: knows neither Kubernetes, nor netlink, nor iptables.
 
 mod listener;
+mod path;
 mod rules;
 mod server;
 
@@ -10,6 +11,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 pub use listener::{Family, Listener, MARK_BIT, Mark};
+pub use path::{Path, PathMark, path_marks};
 pub use rules::{MarkRule, Rules};
 pub use server::{Forwarding, Persistence, Scheduler, Scheduling, Server, Tunnel, Weight};
 
@@ -43,6 +45,8 @@ pub struct Table {
     pub services: BTreeMap<Listener, Service>,
     /// The rules of each family. No entry: they are absent or damaged.
     pub rules: BTreeMap<Family, Rules>,
+    /// The ways to single servers, for questions.
+    pub paths: BTreeMap<PathMark, Path>,
     /// The timeouts; `None` where nothing is said of them.
     pub timeouts: Option<Timeouts>,
     /// The services whose servers were not added in the order of their addresses, as a fresh agent adds them.
@@ -78,6 +82,8 @@ impl Table {
             services: services
                 .map(|(listener, service)| (listener.anywhere(), taking(service)))
                 .collect(),
+            // Who is asked how is no part of what is served.
+            paths: BTreeMap::new(),
             ..self.clone()
         }
     }

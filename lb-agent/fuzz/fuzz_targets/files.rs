@@ -7,6 +7,7 @@ use lb_agent::facts::Facts;
 use lb_agent::iptables::{Printed, render};
 use lb_agent::plan::plan;
 use lb_agent::table::Table;
+use lb_agent::ways::Ways;
 use lb_agent::{file, kernel};
 
 libfuzzer_sys::fuzz_target!(|text: &str| {
@@ -16,7 +17,7 @@ libfuzzer_sys::fuzz_target!(|text: &str| {
         facts.take(fact, &Trust::All);
     }
     let own = [[10, 1, 0, 1].into(), [0xfd00, 0, 0, 0, 0, 0, 0, 1].into()];
-    let Some(wanted) = facts.wanted(&Addresses::from_iter(own)) else {
+    let Some(wanted) = facts.wanted(&Addresses::from_iter(own), &Ways::default()) else {
         panic!("a valid file says all that is needed");
     };
     let table = wanted.desired.table;

@@ -6,6 +6,7 @@ use ipvs::{Client, Error, ServiceEntry};
 
 use super::Observed;
 use crate::kernel;
+use crate::plan::Spot;
 use crate::table::{Listener, Scheduling, Service};
 
 /// Reads into what was observed before, or into nothing.
@@ -28,21 +29,37 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// The services of just these listeners.
-    pub(super) fn listeners(&mut self, listeners: &BTreeSet<Listener>) -> Result<(), Error> {
+    /// Just these services.
+    pub(super) fn spots(&mut self, spots: &BTreeSet<Spot>) -> Result<(), Error> {
         self.timeouts()?;
-        for listener in listeners {
-            self.observed.table.unordered.remove(listener);
-            let before = self.observed.table.services.remove(listener);
-            for at in before.iter().flat_map(|service| service.servers.keys()) {
-                self.observed.servers.remove(&(*listener, *at));
-            }
-            match self.client.service(&kernel::id(*listener))? {
-                Some(entry) => self.service(&entry)?,
-                None => drop(self.ours.remove(listener)),
+        for spot in spots {
+            let found = match spot {
+                Spot::Listener(listener) => self.listener(*listener)?,
+                Spot::Path(mark) => {
+                    self.observed.table.paths.remove(mark);
+                    self.client.service(&kernel::path_id(*mark))?
+                }
+            };
+            if let Some(entry) = found {
+                self.service(&entry)?;
             }
         }
         Ok(())
+    }
+
+    /// Forgets what was read of a listener before, and asks for its service.
+    fn listener(&mut self, listener: Listener) -> Result<Option<ServiceEntry>, Error> {
+        let table = &mut self.observed.table;
+        table.unordered.remove(&listener);
+        let before = table.services.remove(&listener);
+        for at in before.iter().flat_map(|service| service.servers.keys()) {
+            self.observed.servers.remove(&(listener, *at));
+        }
+        let found = self.client.service(&kernel::id(listener))?;
+        if found.is_none() {
+            self.ours.remove(&listener);
+        }
+        Ok(found)
     }
 
     fn timeouts(&mut self) -> Result<(), Error> {
@@ -51,6 +68,11 @@ impl Reader<'_> {
     }
 
     fn service(&mut self, entry: &ServiceEntry) -> Result<(), Error> {
+        if let Some(mark) = kernel::path(entry) {
+            let entries = self.client.destinations(&entry.service.id)?;
+            self.observed.table.paths.insert(mark, kernel::path_to(&entries));
+            return Ok(());
+        }
         let disowned = || kernel::disowned(entry).filter(|(listener, _)| self.ours.contains(listener));
         let Some((listener, scheduling)) = kernel::listener(entry).or_else(disowned) else {
             return Ok(());

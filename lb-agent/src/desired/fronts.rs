@@ -74,10 +74,8 @@ pub(super) fn fronts(inputs: &Inputs<'_>, port: &Port, family: Family) -> Vec<(L
 
 /// The addresses that packets must go to; `None` is any.
 fn destinations(inputs: &Inputs<'_>, family: Family, by_address: bool) -> Vec<Option<IpAddr>> {
-    let exposure = &inputs.spec.exposure;
-    if exposure.type_ == ExposureType::VirtualIP {
-        let of_family = |address: &IpAddr| Family::of(*address) == family;
-        return exposure.virtual_addresses().filter(of_family).map(Some).collect();
+    if inputs.spec.exposure.type_ == ExposureType::VirtualIP {
+        return own(inputs.spec, family).map(Some).collect();
     }
     let own: Vec<_> = inputs.addresses.of(family).map(Some).collect();
     if by_address && !own.is_empty() {
@@ -85,6 +83,13 @@ fn destinations(inputs: &Inputs<'_>, family: Family, by_address: bool) -> Vec<Op
     } else {
         vec![None]
     }
+}
+
+/// The balancer's own addresses of a family.
+pub(super) fn own(spec: &PortableLoadBalancerSpec, family: Family) -> impl Iterator<Item = IpAddr> {
+    let exposure = Some(&spec.exposure).filter(|it| it.type_ == ExposureType::VirtualIP);
+    let addresses = exposure.into_iter().flat_map(crd::Exposure::virtual_addresses);
+    addresses.filter(move |address| Family::of(*address) == family)
 }
 
 fn is_one_for_all(spec: &PortableLoadBalancerSpec) -> bool {

@@ -81,6 +81,7 @@ mod tests {
                 slices: &[],
                 trust: &Trust::All,
                 addresses: &Addresses::default(),
+                ways: &crate::ways::Ways::default(),
                 checks: &checks,
                 health,
             })

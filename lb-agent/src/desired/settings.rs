@@ -2,9 +2,10 @@
 
 use std::num::NonZeroU16;
 
-use crd::{ForwardingType, PortableLoadBalancerSpec, SchedulerName, TunnelType};
+use crd::{ForwardingType, PortableLoadBalancerSpec, RedundancyMode, SchedulerName, TunnelType};
 use ipnetwork::IpNetwork;
 
+use crate::sysctl::Bypass;
 use crate::table::{Family, Forwarding, Persistence, Rules, Scheduler, Scheduling, Timeouts, Tunnel};
 
 /// A number that was validated to be none below 0.
@@ -40,6 +41,17 @@ pub(super) fn rules(spec: &PortableLoadBalancerSpec, family: Family) -> Rules {
 /// As iptables prints it: without the bits of a host.
 fn masked(range: IpNetwork) -> Option<IpNetwork> {
     IpNetwork::new(range.network(), range.prefix()).ok()
+}
+
+/// What it takes that answers go past the agent.
+pub(super) fn bypass(spec: &PortableLoadBalancerSpec) -> Bypass {
+    let is_shared = spec.redundancy.mode == RedundancyMode::ActiveActive;
+    Bypass {
+        answers: spec.forwarding.type_ != ForwardingType::NAT,
+        takes_over: spec.forwarding.type_ == ForwardingType::TUN
+            && spec.scheduler.name == SchedulerName::Mh
+            && is_shared,
+    }
 }
 
 pub(super) fn forwarding(wanted: &crd::Forwarding) -> Forwarding {

@@ -25,6 +25,7 @@ fn read(spec: &PortableLoadBalancerSpec, slices: &[EndpointSlice]) -> Desired {
         addresses: &Addresses::default(),
         checks: &Checks::default(),
         health: &Health::default(),
+        ways: &Ways::default(),
     })
 }
 
@@ -49,6 +50,7 @@ fn a_port_that_leads_nowhere_is_told_and_listens_without_servers() {
         addresses: &Addresses::default(),
         checks: &Checks::default(),
         health: &Health::default(),
+        ways: &Ways::default(),
     });
     assert_eq!((found.unresolved.len(), found.table.server_count()), (1, 0));
     assert_eq!(found.table.services.len(), 1);
@@ -86,6 +88,7 @@ fn at_home(spec: &PortableLoadBalancerSpec) -> String {
         addresses: &own.into_iter().collect(),
         checks: &Checks::default(),
         health: &Health::default(),
+        ways: &Ways::default(),
     });
     assert_eq!(found.unresolved, []);
     found.table.to_string()

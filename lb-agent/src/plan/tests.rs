@@ -1,12 +1,12 @@
 //! A plan is applied to a model of the kernel, which refuses what the kernel refuses.
 
 use super::*;
-use crate::table::{Forwarding, Persistence, Scheduler, Tunnel, Weight};
+use crate::table::{Forwarding, Persistence, Scheduler, Tunnel, Weight, path_marks};
 use crd::Protocol;
 use proptest::collection::{btree_map, btree_set};
 use proptest::option;
 use proptest::prelude::*;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Does to a table what the kernel would do, and refuses what the kernel would refuse.
 fn apply(table: &mut Table, step: &Step) {
@@ -21,6 +21,8 @@ fn apply(table: &mut Table, step: &Step) {
         }
         Step::SetRules(family, rules) => table.rules.insert(*family, rules.clone()) != Some(rules.clone()),
         Step::RemoveRules(family) => table.rules.remove(family).is_some(),
+        Step::AddPath(mark, path) => table.paths.insert(*mark, *path).is_none(),
+        Step::RemovePath(mark) => table.paths.remove(mark).is_some(),
         Step::RemoveService(at) => table
             .services
             .remove(at)
@@ -118,6 +120,11 @@ fn services() -> impl Strategy<Value = Service> {
         .prop_map(|(scheduling, servers)| Service { scheduling, servers })
 }
 
+fn mark(octet: u8) -> PathMark {
+    let server = [10, 0, 0, octet].into();
+    path_marks(&BTreeSet::from([server]))[&server]
+}
+
 /// A table whose rules mark only services that it has.
 fn tables() -> impl Strategy<Value = Table> {
     let families = btree_set(prop_oneof![Just(Family::V4), Just(Family::V6)], 0..=2);
@@ -126,13 +133,22 @@ fn tables() -> impl Strategy<Value = Table> {
         tcp_fin_seconds: 120,
         udp_seconds,
     });
+    let path = (
+        1..3_u8,
+        prop_oneof![Just(Forwarding::Direct), Just(Forwarding::Tunnel(Tunnel::Ipip))],
+    );
+    let path = path.prop_map(|(octet, forwarding)| Path {
+        server: [10, 0, 0, octet].into(),
+        forwarding,
+    });
     (
         btree_map(listeners(), services(), 0..6),
         families,
         any::<u32>(),
         timeouts,
+        btree_map(0..6_u8, path, 0..6),
     )
-        .prop_map(|(services, families, pick, timeouts)| {
+        .prop_map(|(services, families, pick, timeouts, paths)| {
             let picked = |(n, _): &(usize, Listener)| pick >> n & 1 == 1;
             let rules = |family| {
                 let of_family = services.keys().copied().filter(|at| at.family == family);
@@ -146,6 +162,10 @@ fn tables() -> impl Strategy<Value = Table> {
                 services,
                 rules,
                 timeouts: Some(timeouts),
+                paths: paths
+                    .into_iter()
+                    .map(|(octet, path)| (mark(octet), path))
+                    .collect(),
                 unordered: BTreeSet::new(),
             }
         })
@@ -153,7 +173,7 @@ fn tables() -> impl Strategy<Value = Table> {
 
 fn rank(step: &Step) -> u8 {
     match step {
-        Step::SetTimeouts(..) | Step::AddService(..) => 0,
+        Step::SetTimeouts(..) | Step::AddPath(..) | Step::RemovePath(..) | Step::AddService(..) => 0,
         Step::AddServer(..) => 1,
         Step::SetServer(..) | Step::SetService(..) => 2,
         Step::SetRules(..) | Step::RemoveRules(..) => 3,

@@ -431,12 +431,12 @@ pub(crate) fn pause() {
     thread::sleep(Duration::from_millis(50));
 }
 
-fn namespace(name: &str) -> PathBuf {
+pub(crate) fn namespace(name: &str) -> PathBuf {
     Path::new("/run/netns").join(name)
 }
 
 /// As `ip netns add` does it.
-fn make_namespace(name: &str) {
+pub(crate) fn make_namespace(name: &str) {
     let path = namespace(name);
     fs::create_dir_all("/run/netns").expect("can be made");
     File::create(&path).expect("can be made");
