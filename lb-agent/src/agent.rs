@@ -19,6 +19,7 @@ use crate::converge::{Converged, Converger, Pace};
 use crate::dataplane::{Dataplane, Depth, Error, Observed};
 use crate::desired::Desired;
 use crate::drain::history::History;
+use crate::drift::SysctlDrift;
 use crate::facts::{Fact, Facts, Wanted};
 use crate::finding::{Finding, Severity};
 use crate::health::Targets;
@@ -92,6 +93,7 @@ pub struct Agent {
     programmed: Option<i64>,
     trouble: Option<Trouble>,
     findings: Vec<Finding>,
+    sysctl_drift: SysctlDrift,
     mtu: Option<u32>,
     ways: Ways,
     /// The balancer's addresses that are known to be taken.
@@ -130,6 +132,7 @@ impl Agent {
             programmed: None,
             trouble: None,
             findings: Vec::new(),
+            sysctl_drift: SysctlDrift::default(),
             mtu: None,
             ways: Ways::default(),
             held: None,
@@ -234,9 +237,11 @@ impl Agent {
 
     /// Looks at what is around the table: sysctls, the interface.
     async fn look_around(&mut self) {
-        self.findings = prepare::read(prepare::FINDINGS.as_ref());
-        let needs = self.needs();
-        self.findings.extend(Sysctls::default().set(&needs));
+        let (sysctls, needs) = (Sysctls::default(), self.needs());
+        let changed = self.sysctl_drift.find(&sysctls, &needs);
+        let found = prepare::read(prepare::FINDINGS.as_ref());
+        let before = std::mem::replace(&mut self.findings, found);
+        self.findings.extend(sysctls.set(&needs));
         self.needs = Some(needs);
         let late = prepare::too_early(prepare::FINDINGS.as_ref(), &self.findings);
         self.findings.extend(late);
@@ -245,6 +250,9 @@ impl Agent {
                 .extend(pressure::findings(observed, pressure::tracked()));
         }
         self.findings.sort();
+        let known = before.iter().chain(&self.findings);
+        let drift = self.sysctl_drift.tell(changed, known);
+        self.outlets.metrics.drift.inc_by(drift as u64);
         match link::mtu().await {
             Ok(mtu) => self.mtu = mtu,
             Err(error) => warn!(error = &error as &dyn std::error::Error, "MTU not known"),

@@ -1,5 +1,7 @@
 //! The only door to the kernel: reads what it holds and applies steps. Blocking.
 
+mod reader;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::OnceLock;
@@ -13,7 +15,8 @@ use crate::iptables::command::{self, Flavour};
 use crate::iptables::{self, Printed};
 use crate::kernel;
 use crate::plan::{Spot, Step};
-use crate::table::{Family, Listener, PathMark, Rules, Scheduling, Service, Table};
+use crate::table::{Family, Listener, Rules, Table};
+use reader::Reader;
 
 /// Why the kernel could not be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -137,6 +140,8 @@ pub struct Dataplane {
     ipvs: Option<ipvs::Client>,
     rules: BTreeMap<Family, Held>,
     has_read_rules: bool,
+    /// Listeners at addresses that are ours. Whoever else sets such a service takes the sign off it.
+    ours: BTreeSet<Listener>,
 }
 
 impl Dataplane {
@@ -148,13 +153,14 @@ impl Dataplane {
             ipvs: None,
             rules,
             has_read_rules: false,
+            ours: BTreeSet::new(),
         }
     }
 
     /// Reads what the kernel holds of ours. Rules can only be compared: with those we left, and with those `wanted`.
     pub fn read(&mut self, depth: Depth, wanted: &BTreeMap<Family, Rules>) -> Result<Observed, Error> {
         let mut observed = Observed::default();
-        let result = read_ipvs(self.client()?, &mut observed);
+        let result = self.reader(&mut observed)?.services();
         self.keep_client_if_sound(result)
             .map_err(|error| Error::Read(Box::new(error)))?;
         if depth == Depth::All || !self.has_read_rules {
@@ -175,7 +181,7 @@ impl Dataplane {
         wanted: &BTreeMap<Family, Rules>,
     ) -> Result<Observed, Error> {
         observed.hash = OnceLock::new();
-        let result = read_spots(self.client()?, spots, &mut observed);
+        let result = self.reader(&mut observed)?.spots(spots);
         self.keep_client_if_sound(result)
             .map_err(|error| Error::Read(Box::new(error)))?;
         observed.table.rules.clear();
@@ -230,13 +236,22 @@ impl Dataplane {
             .map_err(|error| Error::Read(Box::new(error)))
     }
 
+    fn reader<'a>(&'a mut self, observed: &'a mut Observed) -> Result<Reader<'a>, Error> {
+        self.client()?;
+        let client = self.ipvs.as_mut().ok_or_else(missing)?;
+        let ours = &mut self.ours;
+        Ok(Reader {
+            client,
+            ours,
+            observed,
+        })
+    }
+
     fn client(&mut self) -> Result<&mut ipvs::Client, Error> {
         if self.ipvs.is_none() {
             self.ipvs = Some(ipvs::Client::open().map_err(|error| Error::Open(Box::new(error)))?);
         }
-        self.ipvs
-            .as_mut()
-            .ok_or_else(|| Error::Open(Box::new(ipvs::Error::FamilyMissing)))
+        self.ipvs.as_mut().ok_or_else(missing)
     }
 
     /// After any failure the next call opens a new socket: what else was on the old one is not known.
@@ -307,91 +322,8 @@ impl Dataplane {
     }
 }
 
-fn read_ipvs(client: &mut ipvs::Client, observed: &mut Observed) -> Result<(), ipvs::Error> {
-    observed.table.timeouts = Some(kernel::timeouts(client.config()?));
-    for entry in client.services()? {
-        if let Some(mark) = kernel::path(&entry) {
-            read_path(client, &entry, mark, observed)?;
-            continue;
-        }
-        let Some((listener, scheduling)) = kernel::listener(&entry) else {
-            continue;
-        };
-        read_servers(client, listener, scheduling, observed)?;
-    }
-    Ok(())
-}
-
-fn read_spots(
-    client: &mut ipvs::Client,
-    spots: &BTreeSet<Spot>,
-    observed: &mut Observed,
-) -> Result<(), ipvs::Error> {
-    observed.table.timeouts = Some(kernel::timeouts(client.config()?));
-    for spot in spots {
-        match spot {
-            Spot::Listener(listener) => read_listener(client, *listener, observed)?,
-            Spot::Path(mark) => {
-                observed.table.paths.remove(mark);
-                if let Some(entry) = client.service(&kernel::path_id(*mark))? {
-                    read_path(client, &entry, *mark, observed)?;
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-fn read_listener(
-    client: &mut ipvs::Client,
-    listener: Listener,
-    observed: &mut Observed,
-) -> Result<(), ipvs::Error> {
-    let before = observed.table.services.remove(&listener);
-    observed.table.unordered.remove(&listener);
-    for at in before.iter().flat_map(|service| service.servers.keys()) {
-        observed.servers.remove(&(listener, *at));
-    }
-    let entry = client.service(&kernel::id(listener))?;
-    match entry.as_ref().and_then(kernel::listener) {
-        Some((listener, scheduling)) => read_servers(client, listener, scheduling, observed),
-        None => Ok(()),
-    }
-}
-
-fn read_path(
-    client: &mut ipvs::Client,
-    entry: &ipvs::ServiceEntry,
-    mark: PathMark,
-    observed: &mut Observed,
-) -> Result<(), ipvs::Error> {
-    let entries = client.destinations(&entry.service.id)?;
-    observed.table.paths.insert(mark, kernel::path_to(&entries));
-    Ok(())
-}
-
-fn read_servers(
-    client: &mut ipvs::Client,
-    listener: Listener,
-    scheduling: Scheduling,
-    observed: &mut Observed,
-) -> Result<(), ipvs::Error> {
-    let mut servers = BTreeMap::new();
-    observed.table.unordered.remove(&listener);
-    // The kernel puts new servers before the old ones.
-    let mut before = None;
-    for entry in client.destinations(&kernel::id(listener))? {
-        let at = entry.destination.addr;
-        if before.is_some_and(|before| before < at) {
-            observed.table.unordered.insert(listener);
-        }
-        before = Some(at);
-        servers.insert(at, kernel::server(&entry));
-        observed.servers.insert((listener, at), entry);
-    }
-    let service = Service { scheduling, servers };
-    observed.table.services.insert(listener, service);
-    Ok(())
+fn missing() -> Error {
+    Error::Open(Box::new(ipvs::Error::FamilyMissing))
 }
 
 /// Reads our rules, from the flavour that holds them. None does: the flavour is chosen with the first change.

@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 
 use tracing::warn;
 
+use crate::finding::Finding;
+use crate::sysctl::{Needs, Sysctls};
+
 /// So many changes are told one by one; of more, only their number.
 const TOLD: usize = 16;
 
@@ -39,6 +42,35 @@ impl Drift {
             Look::Part => self.known.extend(found),
         }
         count
+    }
+}
+
+/// What others changed of the sysctls that we set.
+#[derive(Debug, Default)]
+pub struct SysctlDrift {
+    drift: Drift,
+    /// By which they were set at the last look.
+    needs: Option<Needs>,
+}
+
+impl SysctlDrift {
+    /// Those that are not as we left them. To be asked before they are set again, by these needs.
+    pub fn find(&mut self, sysctls: &Sysctls, needs: &Needs) -> Vec<&'static str> {
+        let before = self.needs.replace(needs.clone());
+        before.map(|needs| sysctls.wrong(&needs)).unwrap_or_default()
+    }
+
+    /// Tells of those that were found and are mended, and how many these are. Those among the findings, of this look
+    /// or the one before, were never right.
+    pub fn tell<'a>(
+        &mut self,
+        found: Vec<&'static str>,
+        findings: impl Iterator<Item = &'a Finding>,
+    ) -> usize {
+        let never_right: BTreeSet<&str> = findings.map(|finding| finding.name.as_str()).collect();
+        let was_right = |name: &&str| !never_right.contains(name);
+        let mended = found.into_iter().filter(was_right).map(str::to_owned);
+        self.drift.tell(mended, Look::Whole)
     }
 }
 

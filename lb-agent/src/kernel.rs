@@ -186,28 +186,47 @@ pub fn listener(entry: &ServiceEntry) -> Option<(Listener, Scheduling)> {
             (listener.family == found).then_some(listener)?
         }
         ServiceId::Address { .. } if !entry.service.flags.contains(ServiceFlags::OWNED) => return None,
-        ServiceId::Address { protocol, addr } => Listener {
-            family: Family::of(addr.ip()),
-            protocol: match protocol {
-                ipvs::Protocol::Tcp => Protocol::TCP,
-                ipvs::Protocol::Udp => Protocol::UDP,
-                ipvs::Protocol::Sctp => Protocol::SCTP,
-            },
-            port: addr.port(),
-            address: Some(addr.ip()),
-        },
+        ServiceId::Address { protocol, addr } => at_address(protocol, addr),
     };
-    let scheduling = Scheduling {
+    let owned = ServiceFlags::OWNED.bits();
+    Some((listener, scheduling(entry, entry.service.flags.bits() & !owned)))
+}
+
+/// The listener of a service that we made, and that somebody changed so that it no longer says whose it is. It
+/// schedules as nothing that is ever wanted, and so is set anew.
+#[must_use]
+pub fn disowned(entry: &ServiceEntry) -> Option<(Listener, Scheduling)> {
+    let ServiceId::Address { protocol, addr } = entry.service.id else {
+        return None;
+    };
+    let flags = entry.service.flags.bits() | ServiceFlags::OWNED.bits();
+    Some((at_address(protocol, addr), scheduling(entry, flags)))
+}
+
+fn at_address(protocol: ipvs::Protocol, addr: SocketAddr) -> Listener {
+    Listener {
+        family: Family::of(addr.ip()),
+        protocol: match protocol {
+            ipvs::Protocol::Tcp => Protocol::TCP,
+            ipvs::Protocol::Udp => Protocol::UDP,
+            ipvs::Protocol::Sctp => Protocol::SCTP,
+        },
+        port: addr.port(),
+        address: Some(addr.ip()),
+    }
+}
+
+fn scheduling(entry: &ServiceEntry, flags: u32) -> Scheduling {
+    Scheduling {
         scheduler: Scheduler {
             name: entry.service.scheduler.as_str().to_owned(),
-            flags: entry.service.flags.bits() & !ServiceFlags::OWNED.bits(),
+            flags,
         },
         persistence: entry.service.persistence.map(|it| Persistence {
             seconds: it.timeout_seconds,
             prefix: it.prefix_length,
         }),
-    };
-    Some((listener, scheduling))
+    }
 }
 
 /// A server in the kernel. Whatever we would not have set makes it foreign, so that it is set anew.

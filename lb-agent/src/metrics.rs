@@ -101,7 +101,7 @@ impl Metrics {
         let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "Version of the agent", build);
         registry.register("steps", "Changes made to the kernel", self.steps.clone());
-        let drift = "Changes made by others to the agent's table and mended";
+        let drift = "Changes made by others to the agent's table, rules and sysctls, and mended";
         registry.register("drift_steps", drift, self.drift.clone());
         registry.register(
             "converge_errors",

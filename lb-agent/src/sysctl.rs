@@ -203,15 +203,31 @@ impl Sysctls {
             .collect()
     }
 
+    /// The names of those that are not as they should be.
+    #[must_use]
+    pub fn wrong(&self, needs: &Needs) -> Vec<&'static str> {
+        let settings = settings(needs, self.kernel);
+        let is_wrong = |setting: &Setting| !self.is_right(setting);
+        settings
+            .iter()
+            .filter(|setting| is_wrong(setting))
+            .map(|setting| setting.name)
+            .collect()
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.root.join(name.replace('.', "/"))
     }
 
+    fn is_right(&self, setting: &Setting) -> bool {
+        read(&self.path(setting.name)).is_ok_and(|value| setting.wanted.is_met(value))
+    }
+
     fn set_one(&self, setting: &Setting) -> Option<Finding> {
-        let path = self.path(setting.name);
-        if read(&path).is_ok_and(|value| setting.wanted.is_met(value)) {
+        if self.is_right(setting) {
             return None;
         }
+        let path = self.path(setting.name);
         let refused = write(&path, setting.wanted.value()).err();
         let got = match (read(&path), refused) {
             (Ok(value), _) if setting.wanted.is_met(value) => {
@@ -317,7 +333,9 @@ mod tests {
     fn wrong_values_are_set_and_then_right() {
         let tree = Tree::new("set", "0\n");
         let sysctls = tree.sysctls((6, 1));
+        assert!(sysctls.wrong(&both()).contains(&"net.ipv4.vs.conntrack"));
         assert_eq!(sysctls.set(&both()), []);
+        assert!(sysctls.wrong(&both()).is_empty());
         let conntrack = fs::read_to_string(tree.0.join("net/ipv4/vs/conntrack")).expect("is there");
         assert_eq!(conntrack, "1");
     }

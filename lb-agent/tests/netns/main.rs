@@ -2,6 +2,7 @@
 //!
 //! `e2e/runner` boots a machine around these tests whose kernel has IPVS.
 
+mod drift;
 mod health;
 #[allow(dead_code, reason = "shared with other tests, which use other parts")]
 mod scene;
