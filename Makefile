@@ -74,7 +74,7 @@ deny: ## licences and advisories of dependencies; needs cargo-deny
 
 .PHONY: test-unit
 test-unit: ## tests that need no cluster; kernel tests boot their own
-	cargo test -q --workspace --lib --bins
+	cargo test -q --workspace --exclude lb-agent-fuzz --lib --bins
 	e2e/test-targets.sh
 
 .PHONY: test-fuzz
