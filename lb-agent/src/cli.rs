@@ -13,9 +13,9 @@ use crate::addresses::Addresses;
 use crate::backend::BackendArgs;
 use crate::converge::{Converger, Pace};
 use crate::dataplane::{Dataplane, Depth};
+use crate::diff::diff;
 use crate::facts::Facts;
 use crate::link::LOOPBACK;
-use crate::plan::plan;
 use crate::sysctl::{Bypass, Needs};
 use crate::table::{Family, Table};
 use crate::trust::Trust;
@@ -38,7 +38,7 @@ pub enum Command {
     Prepare(PrepareArgs),
     /// Follow the object and serve it.
     Serve(ServeArgs),
-    /// Print the steps that `serve --file` would do now, and change nothing.
+    /// Print what `serve --file` would change now, in the words of ipvsadm and iptables, and change nothing.
     Plan(PlanArgs),
     /// Remove all that is the agent's from this network namespace: services, servers and rules.
     Clear,
@@ -125,7 +125,7 @@ pub async fn run_prepare(arguments: PrepareArgs) {
     }
 }
 
-/// Prints the steps from what the kernel holds to what the file wants.
+/// Prints the difference from what the kernel holds to what the file wants.
 pub async fn run_plan(arguments: PlanArgs) -> anyhow::Result<()> {
     let addresses = addresses(&[]).await;
     let wanted = wanted_of(&arguments.file, &addresses).await?;
@@ -139,8 +139,8 @@ pub async fn run_plan(arguments: PlanArgs) -> anyhow::Result<()> {
             Table::default()
         }
     };
-    for step in plan(&current, &wanted) {
-        println!("{step}");
+    for line in diff(&current, &wanted) {
+        println!("{line}");
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ pub mod cli;
 pub mod converge;
 pub mod dataplane;
 pub mod desired;
+pub mod diff;
 pub mod drain;
 pub mod drift;
 pub mod endpoints;

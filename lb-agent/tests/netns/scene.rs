@@ -180,7 +180,11 @@ impl Scene {
             slice("IPv4", &|octet| format!("10.1.0.{octet}")),
             slice("IPv6", &|octet| format!("fd00::{octet}")),
         );
-        // Whole at once, as an editor does it.
+        self.write_text(&text);
+    }
+
+    /// Writes the agent's file whole at once, as an editor does it.
+    pub(crate) fn write_text(&self, text: &str) {
         let new = self.file.with_extension("new");
         fs::write(&new, text).expect("can be written");
         fs::rename(&new, &self.file).expect("can be renamed");

@@ -5,6 +5,7 @@
 #[path = "../netns/scene.rs"]
 mod scene;
 
+mod examples;
 mod limits;
 mod persistence;
 mod ports;
