@@ -1,4 +1,4 @@
-//! The examples for machines without Kubernetes do what they say.
+//! Examples for machines without Kubernetes do what they say; the others are served in `netns_traffic`.
 
 use crate::scene::{AGENT, Scene, ask};
 
@@ -8,20 +8,6 @@ fn serving(example: &str) -> Scene {
     scene.write_text(&example.replace("192.0.2.", "10.1.0."));
     scene.start();
     scene
-}
-
-#[test]
-fn the_web_example_shares_by_weight_and_leaves_out_who_does_not_answer() {
-    let example = include_str!("../../../examples/standalone/web.yaml");
-    let scene = serving(example);
-    assert_eq!(scene.shares(80, 8), (6, 2));
-    // Nobody is there.
-    let other = example.replace("192.0.2.2,", "192.0.2.77,");
-    scene.write_text(&other.replace("192.0.2.", "10.1.0."));
-    scene.until("only the other server takes connections", |scene| {
-        scene.servers() == ["10.1.0.3:8080 1"]
-    });
-    assert_eq!(scene.shares(80, 2), (0, 2));
 }
 
 #[test]
