@@ -14,7 +14,7 @@ const IMAGE: &str = "portable-lb/agent";
 const NOW: &str = env!("CARGO_PKG_VERSION");
 const NEXT: &str = "next";
 /// The data plane never stops; what is measured is the machine's own hesitation.
-const GAP: Duration = Duration::from_secs(10);
+const GAP: Duration = Duration::from_secs(3);
 
 #[test]
 fn whatever_happens_to_agents_nobody_is_cut_off() -> Result<()> {
