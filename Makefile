@@ -4,6 +4,7 @@
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/go/bin
 RUST_TARGET = $(shell rustc -vV | sed -n 's/^host: //p')
 LAB = cargo run -q --bin lab --
+BENCH = cargo run -q --release --bin bench --
 TOOLS = cargo run -q --bin tools --
 CHART = charts/portable-lb
 CRD = portablelb.io_portableloadbalancers.yaml
@@ -92,6 +93,16 @@ test-api: ## tests against an API server without nodes
 .PHONY: test-cluster
 test-cluster: ## tests in the running lab
 	cargo test --workspace --test 'cluster_*' -- --test-threads=1
+
+## Benchmarks
+
+.PHONY: bench
+bench: lab-up ## ours beside each rival; writes docs/benchmarks
+	$(BENCH) run
+
+.PHONY: bench-quick
+bench-quick: lab-up ## a small run; writes target/bench
+	$(BENCH) --folder target/bench run --quick
 
 ## What the others are made of
 

@@ -1,0 +1,15 @@
+//! The benchmarks: ours beside each rival in one run, in interleaved rounds, as raw data, pictures and one page.
+//!
+//! A [`suite::Suite`] measures into [`record::Record`]s, which are kept as CSV. Everything a reader sees is computed
+//! from those files alone ([`page`]), so the page can be written again without measuring.
+
+pub mod machine;
+pub mod page;
+pub mod plan;
+pub mod plot;
+pub mod record;
+pub mod row;
+pub mod run;
+pub mod spread;
+pub mod suite;
+pub mod suites;

@@ -1,0 +1,9 @@
+//! All suites, in the order of the page.
+
+use crate::suite::Suite;
+
+/// All of them.
+#[must_use]
+pub fn all() -> Vec<Box<dyn Suite>> {
+    vec![]
+}
