@@ -10,6 +10,8 @@ pub mod plot;
 pub mod record;
 pub mod row;
 pub mod run;
+pub mod site;
 pub mod spread;
 pub mod suite;
 pub mod suites;
+pub mod throughput;

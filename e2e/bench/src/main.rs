@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use bench::plan::Plan;
 use bench::suite::Suite;
-use bench::{page, run, suites};
+use bench::{page, run, suites, throughput};
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -32,6 +32,9 @@ enum Command {
     Page,
     /// List the suites.
     List,
+    /// The part of the throughput's suite that is measured in a machine.
+    #[command(hide = true)]
+    OneKernel(throughput::one_kernel::Inside),
 }
 
 fn main() -> Result<()> {
@@ -41,6 +44,7 @@ fn main() -> Result<()> {
             let plan = if quick { Plan::Quick } else { Plan::Full };
             run::run(&chosen(&suites)?, plan, &cli.folder)
         }
+        Command::OneKernel(inside) => inside.run(),
         Command::Page => page::write(&cli.folder, &suites::all()),
         Command::List => {
             for suite in suites::all() {
