@@ -167,7 +167,7 @@ impl Contender {
             }
             Self::Keepalived => format!(
                 "{FORWARD}{IPVS}{RULES}if [ -e started ]; then kill -HUP $(cat keepalived.pid); else\n\
-                 keepalived --check --use-file keepalived.conf --pid keepalived.pid --checkers_pid checkers.pid\n\
+                 keepalived --check -f $PWD/keepalived.conf -p $PWD/keepalived.pid -c $PWD/checkers.pid\n\
                  fi\n:>started\n"
             ),
             Self::Dnat => format!("{FORWARD}{RULES}"),
