@@ -102,7 +102,12 @@ impl Site {
 
     /// Lets every balancer balance over the first pods, and waits until each does. Pods may only become more.
     pub fn balance(&mut self, pods: usize) -> Result<()> {
-        let servers: Vec<&str> = self.pods.iter().take(pods).map(|pod| pod.address.as_str()).collect();
+        let servers: Vec<&str> = self
+            .pods
+            .iter()
+            .take(pods)
+            .map(|pod| pod.address.as_str())
+            .collect();
         let wanted: BTreeSet<&str> = servers.iter().copied().collect();
         for balancer in &mut self.balancers {
             let name = balancer.contender.name();
@@ -129,12 +134,21 @@ impl Site {
         order
     }
 
-    /// What the client asks to reach a contender's pods: its address, as part of a URL.
+    /// What the client asks to reach a contender's pods.
     pub fn address(&self, contender: Contender) -> Result<String> {
-        let mut all = self.balancers.iter();
-        let one = all.find(|one| one.contender == contender);
+        let one = self.find(contender);
         let one = one.with_context(|| format!("{} is not here", contender.name()))?;
         Ok(one.contender.asked(&one.setup.address))
+    }
+
+    /// Processor time that a contender's machine has taken; none if it is not a machine of its own.
+    #[must_use]
+    pub fn processor_time(&self, contender: Contender) -> Option<Duration> {
+        self.find(contender)?.place.processor_time()
+    }
+
+    fn find(&self, contender: Contender) -> Option<&Balancer> {
+        self.balancers.iter().find(|one| one.contender == contender)
     }
 
     /// The link, with the client at it.

@@ -7,5 +7,6 @@ use crate::suite::Suite;
 pub fn all() -> Vec<Box<dyn Suite>> {
     vec![
         Box::new(crate::throughput::Throughput),
+        Box::new(crate::latency::Latency),
     ]
 }

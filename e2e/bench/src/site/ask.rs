@@ -41,7 +41,10 @@ fn ask(address: &str) -> Result<String> {
     let to: SocketAddr = format!("{address}:80").parse()?;
     let mut stream = TcpStream::connect_timeout(&to, ANSWER)?;
     stream.set_read_timeout(Some(ANSWER))?;
-    write!(stream, "GET /{FILE} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")?;
+    write!(
+        stream,
+        "GET /{FILE} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n"
+    )?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
     let (_, body) = text.split_once("\r\n\r\n").context("no whole answer")?;

@@ -172,9 +172,13 @@ impl Contender {
             ),
             Self::Dnat => format!("{FORWARD}{RULES}"),
             Self::NginxStream | Self::NginxHttp => {
-                "if [ -e started ]; then kill -HUP $(cat pid); else nginx -c $PWD/nginx.conf; fi\n:>started\n".to_owned()
+                "if [ -e started ]; then kill -HUP $(cat pid); else nginx -c $PWD/nginx.conf; fi\n:>started\n"
+                    .to_owned()
             }
-            Self::Haproxy => "old=$(cat pid 2>/dev/null || :)\nhaproxy -D -f haproxy.cfg -p pid ${old:+-sf $old}\n".to_owned(),
+            Self::Haproxy => {
+                "old=$(cat pid 2>/dev/null || :)\nhaproxy -D -f haproxy.cfg -p pid ${old:+-sf $old}\n"
+                    .to_owned()
+            }
         };
         format!("cd {}\n{start}", setup.folder.display())
     }

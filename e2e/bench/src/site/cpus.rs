@@ -66,6 +66,9 @@ mod tests {
     #[test]
     fn the_balancer_shares_only_a_single_processor() {
         assert_eq!((Share::Balancer.of(1), Share::Rest.of(1)), (vec![0], vec![0]));
-        assert_eq!((Share::Balancer.of(4), Share::Rest.of(4)), (vec![3], vec![0, 1, 2]));
+        assert_eq!(
+            (Share::Balancer.of(4), Share::Rest.of(4)),
+            (vec![3], vec![0, 1, 2])
+        );
     }
 }

@@ -39,7 +39,11 @@ impl Pod {
         fs::write(folder.join(FILE), &self.address)?;
         let configuration = folder.join("nginx.conf");
         fs::write(&configuration, nginx(&folder, limit))?;
-        let started = self.command("/usr/sbin/nginx").arg("-c").arg(configuration).spawn();
+        let started = self
+            .command("/usr/sbin/nginx")
+            .arg("-c")
+            .arg(configuration)
+            .spawn();
         self.server = Some(started.context("could not start nginx")?);
         Ok(())
     }
@@ -90,6 +94,9 @@ mod tests {
     fn a_pod_is_limited_only_if_told() {
         assert!(!nginx(Path::new("/x"), None).contains("limit_req"));
         let text = nginx(Path::new("/x"), Some(400));
-        assert!(text.contains("rate=400r/s") && text.contains("delay=20;"), "{text}");
+        assert!(
+            text.contains("rate=400r/s") && text.contains("delay=20;"),
+            "{text}"
+        );
     }
 }

@@ -31,9 +31,7 @@ pub(super) fn masquerade(more: &str) -> String {
 
 /// Marks what comes to an address.
 pub(super) fn mark(address: &str) -> String {
-    format!(
-        "*mangle\n-A PREROUTING -d {address}/32 -p tcp -m tcp --dport 80 -j MARK --set-mark 1\nCOMMIT\n"
-    )
+    format!("*mangle\n-A PREROUTING -d {address}/32 -p tcp -m tcp --dport 80 -j MARK --set-mark 1\nCOMMIT\n")
 }
 
 /// A rule a server, chosen by chance as kube-proxy does it.
@@ -49,21 +47,26 @@ pub(super) fn dnat(address: &str, servers: &[&str]) -> String {
             1 => String::new(),
             _ => format!("-m statistic --mode random --probability 0{} ", part(left)),
         };
-        let _ = writeln!(text, "-A PLB-DNAT -p tcp {chance}-j DNAT --to-destination {server}:80");
+        let _ = writeln!(
+            text,
+            "-A PLB-DNAT -p tcp {chance}-j DNAT --to-destination {server}:80"
+        );
     }
     text + "-A POSTROUTING -p tcp -m tcp --dport 80 -j MASQUERADE\nCOMMIT\n"
 }
 
 /// `1 / count` without its 0: `.33333`.
 fn part(count: usize) -> String {
-    format!(".{:010}", 10_000_000_000_u64 / u64::try_from(count).unwrap_or(u64::MAX))
+    format!(
+        ".{:010}",
+        10_000_000_000_u64 / u64::try_from(count).unwrap_or(u64::MAX)
+    )
 }
 
 /// keepalived with the checks it is used for.
 pub(super) fn keepalived(address: &str, servers: &[&str]) -> String {
-    let mut text = format!(
-        "virtual_server {address} 80 {{\n delay_loop 5\n lb_algo rr\n lb_kind NAT\n protocol TCP\n"
-    );
+    let mut text =
+        format!("virtual_server {address} 80 {{\n delay_loop 5\n lb_algo rr\n lb_kind NAT\n protocol TCP\n");
     for server in servers {
         let _ = writeln!(
             text,
@@ -85,7 +88,10 @@ mod tests {
             .filter_map(|line| Some(line.split_once("--probability ")?.1.split(' ').next()?))
             .collect();
         assert_eq!(chances, ["0.3333333333", "0.5000000000"]);
-        assert!(text.contains("-A PLB-DNAT -p tcp -j DNAT --to-destination 10.97.0.13:80"), "{text}");
+        assert!(
+            text.contains("-A PLB-DNAT -p tcp -j DNAT --to-destination 10.97.0.13:80"),
+            "{text}"
+        );
     }
 
     #[test]
