@@ -87,7 +87,7 @@ impl Suite for Latency {
             for level in &LEVELS {
                 let load = Load {
                     connections: 32,
-                    seconds: plan.pick(3, 1),
+                    seconds: plan.pick(2, 1),
                     rate: most * level.share,
                 };
                 one_round(&site, level, (round, load), records)?;

@@ -13,6 +13,7 @@ pub mod row;
 pub mod run;
 pub mod site;
 pub mod spread;
+pub mod steering;
 pub mod suite;
 pub mod suites;
 pub mod throughput;

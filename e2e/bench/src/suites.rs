@@ -8,5 +8,6 @@ pub fn all() -> Vec<Box<dyn Suite>> {
     vec![
         Box::new(crate::throughput::Throughput),
         Box::new(crate::latency::Latency),
+        Box::new(crate::steering::Steering),
     ]
 }

@@ -23,13 +23,13 @@ pub(super) fn of(records: &Records) -> Result<Section> {
     };
     if let Some(most) = own.xs().last().copied() {
         let what = format!("throughput, {most} pods, own kernel");
-        section.rows.extend(rows(&what, &own.at(most)));
+        section.rows.extend(rows(&what, &own.at(most), target));
         let cost = records.of(COST, OWN).at(most);
         let what = format!("processor time of the balancer, {most} pods");
-        section.rows.extend(costs(&what, &cost));
+        section.rows.extend(rows(&what, &cost, |_| None));
         section.text.push_str(&facts(records, most));
     }
-    section.rows.extend(rows("throughput, one kernel", &one));
+    section.rows.extend(rows("throughput, one kernel", &one, target));
     section.text.push_str(&ways(&own, &one));
     Ok(section)
 }
@@ -63,20 +63,10 @@ fn is_ours(name: &str) -> bool {
     name.starts_with(OURS)
 }
 
-fn rivals(values: &Records) -> Vec<&str> {
-    let mut names = values.contenders();
-    names.retain(|name| !is_ours(name));
-    names
-}
-
-fn rows(what: &str, values: &Records) -> Vec<Row> {
+fn rows(what: &str, values: &Records, target: impl Fn(&str) -> Option<Target>) -> Vec<Row> {
     let row = |rival| Row::compare(what, values, rival, target(rival));
-    rivals(values).into_iter().filter_map(row).collect()
-}
-
-fn costs(what: &str, values: &Records) -> Vec<Row> {
-    let row = |rival| Row::compare(what, values, rival, None);
-    rivals(values).into_iter().filter_map(row).collect()
+    let rivals = values.contenders().into_iter().filter(|name| !is_ours(name));
+    rivals.filter_map(row).collect()
 }
 
 /// How pods were limited, and whether anything failed.
