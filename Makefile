@@ -4,7 +4,8 @@
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/go/bin
 RUST_TARGET = $(shell rustc -vV | sed -n 's/^host: //p')
 LAB = cargo run -q --bin lab --
-BENCH = cargo run -q --release --bin bench --
+# What benchmarks run beside themselves lies beside them.
+BENCH = cargo build -q --release --bin bench --bin lb-agent && cargo run -q --release --bin bench --
 TOOLS = cargo run -q --bin tools --
 CHART = charts/portable-lb
 CRD = portablelb.io_portableloadbalancers.yaml

@@ -32,8 +32,10 @@ pub struct Axes<'a> {
     pub y_by_factors: bool,
 }
 
-const SIZE: (u32, u32) = (760, 420);
-const COLOURS: [RGBColor; 8] = [
+const SIZE: (u32, u32) = (900, 420);
+/// Where the legend begins, right of the picture.
+const LEGEND: i32 = 760;
+const COLOURS: [RGBColor; 12] = [
     RGBColor(0, 90, 181),
     RGBColor(220, 50, 32),
     RGBColor(0, 128, 96),
@@ -42,6 +44,10 @@ const COLOURS: [RGBColor; 8] = [
     RGBColor(90, 90, 90),
     RGBColor(200, 90, 150),
     RGBColor(100, 170, 220),
+    RGBColor(140, 90, 40),
+    RGBColor(120, 190, 60),
+    RGBColor(0, 0, 0),
+    RGBColor(250, 130, 110),
 ];
 
 /// Lines through points that are marked if they are few.
@@ -64,7 +70,8 @@ fn draw(svg: &mut String, axes: Axes<'_>, lines: &[Line]) -> Result<(), Box<dyn 
         x.range(points().map(|point| point.0)),
         y.range(points().map(|point| point.1)),
     );
-    let mut builder = ChartBuilder::on(&root);
+    let (picture, legend) = root.split_horizontally(LEGEND);
+    let mut builder = ChartBuilder::on(&picture);
     builder.caption(axes.title, ("sans-serif", 18)).margin(12);
     let mut chart = builder
         .x_label_area_size(44)
@@ -82,15 +89,12 @@ fn draw(svg: &mut String, axes: Axes<'_>, lines: &[Line]) -> Result<(), Box<dyn 
         let placed = line.points.iter().map(|(a, b)| (x.place(*a), y.place(*b)));
         let marked = line.points.len() <= FEW;
         let series = LineSeries::new(placed, colour.stroke_width(2)).point_size(if marked { 3 } else { 0 });
-        let key =
-            |(left, middle)| PathElement::new([(left, middle), (left + 18, middle)], colour.stroke_width(3));
-        chart.draw_series(series)?.label(&line.name).legend(key);
+        chart.draw_series(series)?;
     }
-    chart
-        .configure_series_labels()
-        .background_style(WHITE.mix(0.8))
-        .border_style(BLACK.mix(0.3))
-        .draw()?;
+    for ((line, colour), top) in lines.iter().zip(COLOURS.iter().cycle()).zip((60..).step_by(22)) {
+        legend.draw(&PathElement::new([(0, top), (18, top)], colour.stroke_width(3)))?;
+        legend.draw(&Text::new(line.name.as_str(), (24, top - 6), ("sans-serif", 13)))?;
+    }
     root.present()?;
     Ok(())
 }
@@ -120,7 +124,11 @@ impl Scale {
         } else {
             place
         };
-        Number(value).to_string()
+        if value.fract() == 0.0 {
+            value.to_string()
+        } else {
+            Number(value).to_string()
+        }
     }
 
     /// From 0, or from the least value if by factors, with a little room above.

@@ -88,9 +88,11 @@ fn converse(
     Share::Rest.keep()?;
     let mut times = histogram()?;
     let mut answers = BufReader::new(stream.try_clone()?);
+    let question = format!("GET /{FILE} HTTP/1.1\r\nHost: bench\r\n\r\n");
     for due in requests.map(|due| start + due) {
         thread::sleep(due.saturating_duration_since(Instant::now()));
-        write!(stream, "GET /{FILE} HTTP/1.1\r\nHost: bench\r\n\r\n")?;
+        // Whole at once, or it would be several packets.
+        stream.write_all(question.as_bytes())?;
         read_answer(&mut answers)?;
         let micros = u64::try_from(due.elapsed().as_micros()).unwrap_or(LONGEST);
         times.saturating_record(micros);

@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 
-use super::{FIGURE, LEVELS, RATE};
+use super::{FIGURE, KERNELS, LEVELS, Level, RATE};
 use crate::plot::{Axes, Line, lines};
-use crate::record::Records;
+use crate::record::{OURS, Records};
 use crate::row::{Row, Target};
 use crate::site::contender::Contender;
 use crate::spread::{Number, Spread};
@@ -35,7 +35,7 @@ pub(super) fn of(records: &Records) -> Result<Section> {
              Each line: the medians of all rounds.\n",
             Number(rate.median)
         );
-        section.rows.extend(rows(&values, &format!("{percent} % load")));
+        section.rows.extend(rows(level, &values));
     }
     section.text.push_str(LIMITS);
     Ok(section)
@@ -49,17 +49,17 @@ namespaces beside it.";
 const LIMITS: &str = "\nThe proxies are in the picture of the low load only: the high one is more than they can do, and \
 their times would grow as long as it lasts.\n";
 
-fn rows(values: &Records, load: &str) -> Vec<Row> {
+/// Beside those who bear just this load, and beside iptables DNAT.
+fn rows(level: &Level, values: &Records) -> Vec<Row> {
     let dnat = Contender::Dnat.name();
-    let rivals = values
-        .contenders()
-        .into_iter()
-        .filter(|name| !name.starts_with("ours"));
+    let bears_more = |name: &str| level.share < 0.5 && KERNELS.iter().any(|one| one.name() == name);
+    let wanted = |name: &&str| !name.starts_with(OURS) && (*name == dnat || !bears_more(name));
+    let rivals: Vec<&str> = values.contenders().into_iter().filter(wanted).collect();
     let row = |(x, name): (f64, &str), rival: &str| {
+        let what = format!("latency, {name}, {} % load", level.share * 100.0);
         let target = (rival == dnat).then_some(Target::AtMost(1.0));
-        Row::compare(&format!("latency, {name}, {load}"), &values.at(x), rival, target)
+        Row::compare(&what, &values.at(x), rival, target)
     };
-    let rivals: Vec<&str> = rivals.collect();
     let both = ROWS
         .into_iter()
         .flat_map(|what| rivals.iter().map(move |rival| (what, *rival)));

@@ -28,6 +28,7 @@ pub(super) fn of(records: &Records) -> Result<Section> {
         let what = format!("processor time of the balancer, {most} pods");
         section.rows.extend(rows(&what, &cost, |_| None));
         section.text.push_str(&facts(records, most));
+        section.text.push_str(&why(&own.at(most), &cost));
     }
     section.rows.extend(rows("throughput, one kernel", &one, target));
     section.text.push_str(&ways(&own, &one));
@@ -89,6 +90,28 @@ fn facts(records: &Records, most: f64) -> String {
         count => writeln!(text, "{} requests failed.\n", Number(count)),
     };
     text
+}
+
+/// What IPVS itself takes, and what ours takes beside it.
+fn why(values: &Records, cost: &Records) -> String {
+    let ratio = |values: &Records, one: &str, other: Contender| {
+        let ratio = Spread::of_ratios(&values.by(one), &values.by(other.name()));
+        ratio.map_or_else(|| "not measured".to_owned(), |ratio| ratio.to_string())
+    };
+    let (by_hand, marked) = (Contender::Ipvsadm.name(), Contender::IpvsadmMark.name());
+    format!(
+        "What IPVS itself can do: the table for an address reaches {} × the throughput of iptables DNAT and takes {} × its \
+         processor time, the table for a mark {} × and {} ×. Ours takes {} × the processor time of the table for a mark. It \
+         has the same services and servers, and beside them a chain in `filter` that drops INVALID packets, a look at the \
+         connection's direction before it marks, and its own process, which looks at its file each second. The balancer's \
+         processor time is that of its whole machine, with the cable to this one, which takes most of it. It is less \
+         troubled by other work of this machine than throughput is.\n\n",
+        ratio(values, by_hand, Contender::Dnat),
+        ratio(cost, by_hand, Contender::Dnat),
+        ratio(values, marked, Contender::Dnat),
+        ratio(cost, marked, Contender::Dnat),
+        ratio(cost, OURS, Contender::IpvsadmMark),
+    )
 }
 
 /// Our other ways beside NAT, in the medians of each setting.
