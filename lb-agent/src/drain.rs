@@ -176,32 +176,13 @@ fn limit(listener: Listener, timeout: Duration) -> Duration {
 mod tests {
     use super::*;
     use crate::plan::{Step, plan};
-    use crate::table::{Family, Rules, Scheduling, Server};
+    use crate::table::fixture::{at, table};
+    use crate::table::{Family, Rules, Server};
 
     const TIMEOUT: Duration = Duration::from_secs(30);
 
     fn listener(protocol: Protocol) -> Listener {
         Listener::marked(Family::V4, protocol, 80)
-    }
-
-    fn at(octet: u8) -> SocketAddr {
-        SocketAddr::from(([10, 0, 0, octet], 80))
-    }
-
-    fn table(listener: Listener, servers: &[(u8, u32)]) -> Table {
-        let servers = servers
-            .iter()
-            .map(|(octet, weight)| (at(*octet), Server::nat(Weight(*weight))))
-            .collect();
-        let service = Service {
-            scheduling: Scheduling::plain("rr"),
-            servers,
-        };
-        Table {
-            services: BTreeMap::from([(listener, service)]),
-            rules: BTreeMap::from([(Family::V4, Rules::marking([listener]))]),
-            ..Table::default()
-        }
     }
 
     struct Scene {

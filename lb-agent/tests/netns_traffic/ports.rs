@@ -11,7 +11,8 @@ use nix::sys::socket::{
 };
 use nix::unistd::close;
 
-use crate::scene::{AGENT, AGENT_V6, Scene, ask};
+use crate::common::connection::ask;
+use crate::common::hub::{AGENT, AGENT_V6, Scene};
 use crate::{object, saved, serving};
 
 const RANGE: &str = "exposure: {type: PodIP}, scheduler: {name: rr}, ports: [{name: tcp, port: 20000, endPort: 20063}, {name: udp, port: 20000, endPort: 20063, protocol: UDP}]";
@@ -36,7 +37,7 @@ fn a_range_keeps_the_port_that_the_client_asked_for() {
         "{lines:?}"
     );
     assert_eq!(lines.len(), 8, "one service a protocol and family: {lines:?}");
-    let rules = scene.agents("iptables-save -t mangle");
+    let rules = scene.at("agent", "iptables-save -t mangle");
     assert_eq!(rules.matches("--dport 20000:20063").count(), 2, "{rules}");
 }
 
@@ -46,7 +47,7 @@ fn a_listener_keeps_its_mark_and_connections_while_others_come_and_go() {
     scene.listen("server2", 20005);
     let mut open = scene.connect(AGENT, 20005).expect("a server answers");
     let mark = |scene: &Scene| {
-        let rules = scene.agents("iptables-save -t mangle");
+        let rules = scene.at("agent", "iptables-save -t mangle");
         let rule = rules
             .lines()
             .find(|line| line.contains("-p tcp -m tcp --dport 20000:"));
@@ -58,7 +59,7 @@ fn a_listener_keeps_its_mark_and_connections_while_others_come_and_go() {
     assert_eq!(mark(&scene), Some(before));
     assert!(open.echoes());
     scene.until("the removed service is gone", |scene| {
-        !scene.agents("ipvsadm -Sn").contains("1073892896")
+        !scene.at("agent", "ipvsadm -Sn").contains("1073892896")
     });
     assert!(open.echoes());
 }
@@ -81,7 +82,7 @@ fn an_echo_to_the_address_is_answered() {
     let scene = serving(RANGE, &[2]);
     for address in [AGENT, AGENT_V6] {
         let ping = format!("ping -c 1 -W 5 {address}");
-        let answer = scene.command("client", &ping);
+        let answer = scene.at("client", &ping);
         assert!(answer.contains("1 received"), "{answer}");
     }
 }
@@ -102,7 +103,7 @@ fn the_admin_port_is_never_balanced() {
     // All ports around it are, and the agent's own still answers.
     const ALL: &str = "exposure: {type: PodIP}, ports: [{name: low, port: 1, endPort: 9912}, {name: high, port: 9914, endPort: 65535}]";
     let scene = serving(ALL, &[2]);
-    assert!(scene.admin("/healthz").starts_with("HTTP/1.1 200"));
+    assert!(scene.agent.admin("/healthz").starts_with("HTTP/1.1 200"));
     // A connection of the agent's own comes from a port of the range, and its replies come back to it.
     scene.within("agent", || {
         let server: SocketAddr = "10.1.0.2:8080".parse().expect("an address");
