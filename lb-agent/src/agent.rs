@@ -103,8 +103,8 @@ pub struct Agent {
     failures: u32,
     is_draining: bool,
     drains: History,
-    /// When the weight of a new server is to grow.
-    next_growth: Option<Instant>,
+    /// When the kernel is to be looked at, though nothing new is wanted.
+    next_look: Option<Instant>,
     leaving: Option<Instant>,
 }
 
@@ -140,7 +140,7 @@ impl Agent {
             failures: 0,
             is_draining: false,
             drains: History::default(),
-            next_growth: None,
+            next_look: None,
             leaving: None,
         }
     }
@@ -222,8 +222,8 @@ impl Agent {
     fn next_wake_up(&self, resync: Instant) -> Instant {
         let now = Instant::now();
         let mut wake_up = resync.min(now + HEARTBEAT);
-        if let Some(growth) = self.next_growth {
-            wake_up = wake_up.min(growth);
+        if let Some(look) = self.next_look {
+            wake_up = wake_up.min(look);
         }
         if self.is_draining || self.leaving.is_some() {
             wake_up = wake_up.min(now + DRAIN_POLL);
@@ -314,7 +314,7 @@ impl Agent {
             drift: 0,
             is_draining: false,
             ended: Vec::new(),
-            next_growth: None,
+            next_look: None,
         }));
     }
 
@@ -351,7 +351,7 @@ impl Agent {
                 self.is_draining = converged.is_draining;
                 self.drains.note(&converged.ended, Timestamp::now());
                 self.outlets.metrics.drained(&converged.ended);
-                self.next_growth = converged.next_growth.map(Instant::from_std);
+                self.next_look = converged.next_look.map(Instant::from_std);
                 self.outlets.metrics.steps.inc_by(converged.steps as u64);
                 self.outlets.metrics.drift.inc_by(converged.drift as u64);
                 // A table found at start was good when it was made.

@@ -1,7 +1,6 @@
 //! Who programs tables: ours and its rivals, each in a network namespace of its own.
 
 use std::fs::{self, File};
-use std::io::Write as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;

@@ -1,10 +1,12 @@
 //! The rounds, in the machine: each contender programs the same tables in turn.
 
 use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use e2e::lab::process;
 use lb_agent::table::Table;
 use nix::sched::{CloneFlags, unshare};
 
@@ -77,6 +79,8 @@ pub(super) fn measure(plan: Plan, path: &Path) -> Result<()> {
 fn in_namespace<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let inside = move || {
         unshare(CloneFlags::CLONE_NEWNET)?;
+        // Without it IPVS takes no server.
+        process::run(Command::new("ip").args(["link", "set", "lo", "up"]))?;
         work()
     };
     let done = thread::spawn(inside).join();
