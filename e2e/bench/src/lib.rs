@@ -7,6 +7,7 @@ pub mod machine;
 pub mod page;
 pub mod plan;
 pub mod plot;
+pub mod programming;
 pub mod record;
 pub mod row;
 pub mod run;
