@@ -11,6 +11,8 @@ pub mod programming;
 pub mod record;
 pub mod row;
 pub mod run;
+pub mod site;
 pub mod spread;
 pub mod suite;
 pub mod suites;
+pub mod throughput;

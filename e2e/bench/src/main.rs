@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use bench::plan::Plan;
 use bench::suite::Suite;
-use bench::{page, programming, run, suites};
+use bench::{page, programming, run, suites, throughput};
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -35,6 +35,9 @@ enum Command {
     /// The part of a suite that runs in a machine of its own.
     #[command(hide = true)]
     Inside(programming::Inside),
+    /// The part of the throughput's suite that is measured in a machine.
+    #[command(hide = true)]
+    OneKernel(throughput::one_kernel::Inside),
 }
 
 fn main() -> Result<()> {
@@ -45,6 +48,7 @@ fn main() -> Result<()> {
             run::run(&chosen(&suites)?, plan, &cli.folder)
         }
         Command::Inside(inside) => inside.run(),
+        Command::OneKernel(inside) => inside.run(),
         Command::Page => page::write(&cli.folder, &suites::all()),
         Command::List => {
             for suite in suites::all() {
