@@ -1,9 +1,10 @@
 //! All suites, in the order of the page.
 
+use crate::nodes::AcrossNodes;
 use crate::suite::Suite;
 
 /// All of them.
 #[must_use]
 pub fn all() -> Vec<Box<dyn Suite>> {
-    vec![]
+    vec![Box::new(AcrossNodes)]
 }
