@@ -4,6 +4,7 @@
 //! from those files alone ([`page`]), so the page can be written again without measuring.
 
 pub mod machine;
+pub mod nodes;
 pub mod page;
 pub mod plan;
 pub mod plot;
