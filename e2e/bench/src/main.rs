@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use bench::plan::Plan;
 use bench::suite::Suite;
-use bench::{page, programming, run, suites};
+use bench::{inside, page, run, suites};
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -33,8 +33,8 @@ enum Command {
     /// List the suites.
     List,
     /// The part of a suite that runs in a machine of its own.
-    #[command(hide = true)]
-    Inside(programming::Inside),
+    #[command(subcommand, hide = true)]
+    Inside(inside::Inside),
 }
 
 fn main() -> Result<()> {

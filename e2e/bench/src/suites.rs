@@ -5,5 +5,8 @@ use crate::suite::Suite;
 /// All of them.
 #[must_use]
 pub fn all() -> Vec<Box<dyn Suite>> {
-    vec![Box::new(crate::programming::Programming)]
+    vec![
+        Box::new(crate::programming::Programming),
+        Box::new(crate::profile::Profile),
+    ]
 }
