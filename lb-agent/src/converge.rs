@@ -6,7 +6,6 @@
 
 mod proof;
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +15,7 @@ use tracing::{debug, info};
 use crate::dataplane::{Dataplane, Depth, Error, Observed};
 use crate::drain::{Current, Drain, Ended};
 use crate::drift::{Drift, Look};
-use crate::plan::{Difference, Spot, Step, plan};
+use crate::plan::{Spot, Step, plan};
 use crate::table::{Listener, Table};
 use crate::warm_up::WarmUp;
 use proof::Proof;
@@ -78,14 +77,13 @@ impl Converger {
     /// Brings the kernel to `wanted` at that pace.
     pub fn converge(&mut self, wanted: &Table, pace: Pace, depth: Depth) -> Result<Converged, Error> {
         let (mut observed, mut drift) = self.look(wanted, pace, depth)?;
-        let (mut table, mut ended) = self.paced(wanted, pace, &observed);
-        let mut steps = plan(&observed.table, &table);
+        let (mut steps, mut ended) = self.steps(wanted, pace, &observed);
         if steps.is_empty() && self.proof.is_due() {
             (observed, drift) = self.prove(observed, wanted)?;
-            (table, ended) = self.paced(wanted, pace, &observed);
-            steps = plan(&observed.table, &table);
+            let (again, others) = self.steps(wanted, pace, &observed);
+            steps = again;
+            ended.extend(others);
         }
-        drop(table);
         if !steps.is_empty() {
             log(&steps);
             self.dataplane.apply(&steps)?;
@@ -104,17 +102,14 @@ impl Converger {
         })
     }
 
-    /// What is wanted right now: new servers warm up, and those that go drain.
-    fn paced<'a>(
-        &mut self,
-        wanted: &'a Table,
-        pace: Pace,
-        observed: &Observed,
-    ) -> (Cow<'a, Table>, Vec<Ended>) {
-        let gone = gone(&observed.table, wanted);
+    /// What to change right now: new servers warm up, and those that go drain. Mostly there are neither, and then the
+    /// tables are walked along just once.
+    fn steps(&mut self, wanted: &Table, pace: Pace, observed: &Observed) -> (Vec<Step>, Vec<Ended>) {
+        let steps = plan(&observed.table, wanted);
+        let gone = gone(&steps);
         if gone.is_empty() && !self.drain.is_busy() && pace.warm_up.is_zero() {
             self.warm_up = WarmUp::default();
-            return (Cow::Borrowed(wanted), Vec::new());
+            return (steps, Vec::new());
         }
         let mut table = wanted.clone();
         let active = observed.active(&self.drain.listeners(gone));
@@ -125,7 +120,7 @@ impl Converger {
         };
         self.warm_up.scale(&mut table, current, pace.warm_up);
         let ended = self.drain.extend(&mut table, current, pace.drain);
-        (Cow::Owned(table), ended)
+        (plan(&observed.table, &table), ended)
     }
 
     /// What the kernel holds, and how much of it somebody else changed. What we knew is forgotten until all went
@@ -136,8 +131,10 @@ impl Converger {
             return Ok((Arc::new(observed), 0));
         };
         let (found, look) = if depth == Depth::Draining {
-            let gone = gone(&known.table, wanted);
-            let undecided = self.drain.undecided(&gone, Instant::now(), pace.drain);
+            let mut undecided = self.drain.undecided(Instant::now(), pace.drain);
+            if pace.drain.is_zero() {
+                undecided.extend(gone(&plan(&known.table, wanted)));
+            }
             if undecided.is_empty() {
                 return Ok((known, 0));
             }
@@ -180,14 +177,13 @@ impl Converger {
     }
 }
 
-/// The services with servers that are no longer wanted.
-fn gone(known: &Table, wanted: &Table) -> BTreeSet<Listener> {
-    let services = known.services.iter();
-    let gone = services.filter(|(listener, service)| {
-        let difference = Difference::between(Some(service), wanted.services.get(listener));
-        !difference.gone.is_empty()
+/// The services that lose servers by these steps.
+fn gone(steps: &[Step]) -> BTreeSet<Listener> {
+    let gone = steps.iter().filter_map(|step| match step {
+        Step::RemoveServer(listener, _) => Some(*listener),
+        _ => None,
     });
-    gone.map(|(listener, _)| *listener).collect()
+    gone.collect()
 }
 
 fn log(steps: &[Step]) {

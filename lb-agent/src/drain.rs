@@ -102,20 +102,13 @@ impl Drain {
         ended
     }
 
-    /// The listeners of which a drain may end now, so that connections count. Those of `gone` have servers that go.
+    /// The listeners of which a drain may end now, so that connections count.
     #[must_use]
-    pub fn undecided(
-        &self,
-        gone: &BTreeSet<Listener>,
-        now: Instant,
-        timeout: Duration,
-    ) -> BTreeSet<Listener> {
+    pub fn undecided(&self, now: Instant, timeout: Duration) -> BTreeSet<Listener> {
         let is_due = |(key, since): &(&Key, &Instant)| {
             now.saturating_duration_since(**since) >= SETTLE.min(limit(key.0, timeout))
         };
-        let due = self.since.iter().filter(is_due).map(|(key, _)| key.0);
-        due.chain(gone.iter().copied().filter(|_| timeout.is_zero()))
-            .collect()
+        self.since.iter().filter(is_due).map(|(key, _)| key.0).collect()
     }
 
     /// The listeners of the servers that drain, and these.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use bench::plan::Plan;
 use bench::suite::Suite;
-use bench::{page, programming, run, suites, throughput};
+use bench::{inside, page, run, suites};
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -33,11 +33,8 @@ enum Command {
     /// List the suites.
     List,
     /// The part of a suite that runs in a machine of its own.
-    #[command(hide = true)]
-    Inside(programming::Inside),
-    /// The part of the throughput's suite that is measured in a machine.
-    #[command(hide = true)]
-    OneKernel(throughput::one_kernel::Inside),
+    #[command(subcommand, hide = true)]
+    Inside(inside::Inside),
 }
 
 fn main() -> Result<()> {
@@ -48,7 +45,6 @@ fn main() -> Result<()> {
             run::run(&chosen(&suites)?, plan, &cli.folder)
         }
         Command::Inside(inside) => inside.run(),
-        Command::OneKernel(inside) => inside.run(),
         Command::Page => page::write(&cli.folder, &suites::all()),
         Command::List => {
             for suite in suites::all() {

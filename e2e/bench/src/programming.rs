@@ -1,10 +1,11 @@
 //! How fast tables are programmed: ours beside `ipvsadm`, keepalived and kube-proxy, in one kernel.
 
-mod contender;
+pub(crate) mod contender;
 mod eyes;
-mod machine;
+pub(crate) mod machine;
 mod rounds;
-mod table;
+pub(crate) mod table;
+mod words;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,12 +16,11 @@ use clap::Args;
 use crate::plan::Plan;
 use crate::record::Records;
 use crate::suite::{Section, Suite};
-use machine::{Folder, Machine};
 
 /// The suite.
 pub struct Programming;
 
-/// What runs in the machine.
+/// What is measured in the machine.
 #[derive(Args)]
 pub struct Inside {
     /// Where values go.
@@ -45,24 +45,11 @@ impl Suite for Programming {
     }
 
     fn measure(&self, plan: Plan, records: &mut Records) -> Result<()> {
-        let folder = Folder::create()?;
-        let path = folder.path().join("records.csv");
-        let text = path.display().to_string();
-        let mut arguments = vec!["inside", "--records", &text];
-        arguments.extend((plan == Plan::Quick).then_some("--quick"));
-        let machine = Machine {
-            arguments: &arguments,
-            tap: None,
-            limit: Duration::from_mins(plan.pick(6, 2)),
-        };
-        let run = machine.run(&folder);
-        if path.exists() {
-            records.0.extend(Records::read(&path)?.0);
-        }
-        run
+        let limit = Duration::from_mins(plan.pick(7, 3));
+        machine::measure("programming", plan, limit, records)
     }
 
-    fn section(&self, _: &Records) -> Result<Section> {
-        Ok(Section::default())
+    fn section(&self, records: &Records) -> Result<Section> {
+        words::section(records)
     }
 }

@@ -9,5 +9,6 @@ pub fn all() -> Vec<Box<dyn Suite>> {
         Box::new(crate::throughput::Throughput),
         Box::new(crate::nodes::AcrossNodes),
         Box::new(crate::programming::Programming),
+        Box::new(crate::profile::Profile),
     ]
 }

@@ -27,7 +27,7 @@ const POLL: Duration = Duration::from_millis(2);
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Leads the kernel from one table to the next.
-pub(super) trait Contender {
+pub(crate) trait Contender {
     /// Its name in the values.
     fn name(&self) -> &'static str;
 
@@ -36,13 +36,13 @@ pub(super) trait Contender {
 }
 
 /// Our agent's way: wanted table in, acknowledged kernel out.
-pub(super) struct Ours {
+pub(crate) struct Ours {
     converger: Converger,
     depth: Depth,
 }
 
 impl Ours {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             converger: Converger::new(Dataplane::new(&[].into())),
             depth: Depth::All,
@@ -69,7 +69,7 @@ impl Contender for Ours {
 }
 
 /// `ipvsadm --restore`, with a file of commands.
-pub(super) struct Restore;
+pub(crate) struct Restore;
 
 impl Contender for Restore {
     fn name(&self) -> &'static str {
@@ -93,7 +93,7 @@ impl Contender for Restore {
 }
 
 /// `ipvsadm`, called once for each command.
-pub(super) struct Calls;
+pub(crate) struct Calls;
 
 impl Contender for Calls {
     fn name(&self) -> &'static str {
@@ -112,14 +112,14 @@ impl Contender for Calls {
 }
 
 /// keepalived, told to read its file again.
-pub(super) struct Keepalived {
+pub(crate) struct Keepalived {
     running: Child,
     /// The weight of the last service's only server tells which file the kernel has.
     round: u32,
 }
 
 impl Keepalived {
-    pub(super) fn start() -> Result<Self> {
+    pub(crate) fn start() -> Result<Self> {
         let log = File::create("keepalived.log")?;
         fs::write("keepalived.conf", table::keepalived(&Table::default(), 1))?;
         let running = Command::new("keepalived")
@@ -189,7 +189,7 @@ impl Drop for Keepalived {
 }
 
 /// Where contenders keep their files: in memory.
-pub(super) fn settle_in(folder: &Path) -> Result<()> {
+pub(crate) fn settle_in(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder)?;
     Ok(std::env::set_current_dir(folder)?)
 }

@@ -10,31 +10,34 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use e2e::uml::{Kernel, ROOT_SCRIPT};
 
+use crate::plan::Plan;
+use crate::record::Records;
+
 /// Memory of the machine, of which it takes what it uses.
 const MEMORY_MIB: u32 = 2048;
 
 /// What a machine runs, and how it is wired.
-pub(super) struct Machine<'a> {
+pub(crate) struct Machine<'a> {
     /// Arguments of this program in the machine.
-    pub(super) arguments: &'a [&'a str],
+    pub(crate) arguments: &'a [&'a str],
     /// A tap device of this network namespace that becomes its `vec0`, with this address.
-    pub(super) tap: Option<(&'a str, &'a str)>,
+    pub(crate) tap: Option<(&'a str, &'a str)>,
     /// How long it may run.
-    pub(super) limit: Duration,
+    pub(crate) limit: Duration,
 }
 
 /// A folder that a machine and this one share; it goes when dropped.
-pub(super) struct Folder(PathBuf);
+pub(crate) struct Folder(PathBuf);
 
 impl Folder {
-    pub(super) fn create() -> Result<Self> {
+    pub(crate) fn create() -> Result<Self> {
         let path = std::env::temp_dir().join(format!("plb-bench-{}", std::process::id()));
         let _: std::io::Result<()> = fs::remove_dir_all(&path);
         fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
         Ok(Self(path))
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 }
@@ -43,6 +46,25 @@ impl Drop for Folder {
     fn drop(&mut self) {
         let _: std::io::Result<()> = fs::remove_dir_all(&self.0);
     }
+}
+
+/// Measures a suite in a machine of its own; what it measured before it failed is kept.
+pub(crate) fn measure(suite: &str, plan: Plan, limit: Duration, records: &mut Records) -> Result<()> {
+    let folder = Folder::create()?;
+    let path = folder.path().join("records.csv");
+    let text = path.display().to_string();
+    let mut arguments = vec!["inside", suite, "--records", &text];
+    arguments.extend((plan == Plan::Quick).then_some("--quick"));
+    let machine = Machine {
+        arguments: &arguments,
+        tap: None,
+        limit,
+    };
+    let run = machine.run(&folder);
+    if path.exists() {
+        records.0.extend(Records::read(&path)?.0);
+    }
+    run
 }
 
 /// A machine that is stopped when dropped.
@@ -57,7 +79,7 @@ impl Drop for Running {
 
 impl Machine<'_> {
     /// Boots it, and waits until what it runs has ended well.
-    pub(super) fn run(&self, folder: &Folder) -> Result<()> {
+    pub(crate) fn run(&self, folder: &Folder) -> Result<()> {
         let mut running = self.boot(folder)?;
         let deadline = Instant::now() + self.limit;
         while running.0.try_wait()?.is_none() {

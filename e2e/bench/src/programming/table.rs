@@ -16,7 +16,7 @@ const TOGETHER: usize = 10;
 
 /// How servers are spread over services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Spread {
+pub(crate) enum Spread {
     /// All are of one.
     One,
     /// Ten each.
@@ -24,10 +24,10 @@ pub(super) enum Spread {
 }
 
 impl Spread {
-    pub(super) const ALL: [Self; 2] = [Self::One, Self::Many];
+    pub(crate) const ALL: [Self; 2] = [Self::One, Self::Many];
 
     /// The name of the setting.
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::One => "one service",
             Self::Many => "services of ten",
@@ -35,7 +35,7 @@ impl Spread {
     }
 
     /// A table with so many servers, of which none listens anywhere.
-    pub(super) fn table(self, servers: usize) -> Table {
+    pub(crate) fn table(self, servers: usize) -> Table {
         let mut table = Table::default();
         for number in 0..servers {
             self.add(&mut table, number);
@@ -44,7 +44,7 @@ impl Spread {
     }
 
     /// Adds the server of that number.
-    pub(super) fn add(self, table: &mut Table, number: usize) {
+    pub(crate) fn add(self, table: &mut Table, number: usize) {
         let service = table
             .services
             .entry(self.listener(number))
@@ -58,14 +58,14 @@ impl Spread {
     }
 
     /// Gives the server of that number another weight.
-    pub(super) fn weigh(self, table: &mut Table, number: usize, weight: u32) {
+    pub(crate) fn weigh(self, table: &mut Table, number: usize, weight: u32) {
         if let Some(server) = self.server(table, number) {
             server.weight = Weight(weight);
         }
     }
 
     /// Removes the server of that number.
-    pub(super) fn remove(self, table: &mut Table, number: usize) {
+    pub(crate) fn remove(self, table: &mut Table, number: usize) {
         if let Some(service) = table.services.get_mut(&self.listener(number)) {
             service.servers.remove(&address(number));
         }
@@ -95,7 +95,7 @@ fn address(number: usize) -> SocketAddr {
 }
 
 /// The commands of `ipvsadm` that lead from a table to another, in the order of our own plan.
-pub(super) fn ipvsadm(current: &Table, wanted: &Table) -> Result<Vec<String>> {
+pub(crate) fn ipvsadm(current: &Table, wanted: &Table) -> Result<Vec<String>> {
     let mut lines = Vec::new();
     for step in plan(current, wanted) {
         lines.extend(kernel::commands(&step)?.iter().map(ipvs::Command::ipvsadm));
@@ -104,7 +104,7 @@ pub(super) fn ipvsadm(current: &Table, wanted: &Table) -> Result<Vec<String>> {
 }
 
 /// The configuration of keepalived for a table. The service of `round` comes last.
-pub(super) fn keepalived(table: &Table, round: u32) -> String {
+pub(crate) fn keepalived(table: &Table, round: u32) -> String {
     let mut text = String::new();
     for (listener, service) in &table.services {
         let _ = write!(
