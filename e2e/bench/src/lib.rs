@@ -4,6 +4,7 @@
 //! from those files alone ([`page`]), so the page can be written again without measuring.
 
 pub mod inside;
+pub mod latency;
 pub mod machine;
 pub mod nodes;
 pub mod page;
@@ -16,6 +17,7 @@ pub mod row;
 pub mod run;
 pub mod site;
 pub mod spread;
+pub mod steering;
 pub mod suite;
 pub mod suites;
 pub mod throughput;

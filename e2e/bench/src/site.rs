@@ -62,25 +62,8 @@ impl Site {
             link,
             folder,
         };
-        for index in 0..contenders.len() {
-            let contender = contenders[index];
-            let own = site.folder.path().join(contender.name());
-            std::fs::create_dir_all(&own)?;
-            let address = net::balancer(index);
-            let place: Box<dyn Place> = match form {
-                Form::Machines => Box::new(Machine::boot(&site.link, &own, index)?),
-                Form::Namespaces => Box::new(Room::make(&site.link, index)?),
-            };
-            let setup = Setup {
-                folder: own,
-                address,
-                agent: agent()?,
-            };
-            site.balancers.push(Balancer {
-                contender,
-                place,
-                setup,
-            });
+        for (index, contender) in contenders.iter().enumerate() {
+            site.add(form, index, *contender)?;
         }
         for index in 0..pods {
             site.pods.push(Pod::make(&site.link, index)?);
@@ -92,6 +75,26 @@ impl Site {
             }
         }
         Ok(site)
+    }
+
+    fn add(&mut self, form: Form, index: usize, contender: Contender) -> Result<()> {
+        let folder = self.folder.path().join(contender.name());
+        std::fs::create_dir_all(&folder)?;
+        let place: Box<dyn Place> = match form {
+            Form::Machines => Box::new(Machine::boot(&self.link, &folder, index)?),
+            Form::Namespaces => Box::new(Room::make(&self.link, index)?),
+        };
+        let setup = Setup {
+            folder,
+            address: net::balancer(index),
+            agent: agent()?,
+        };
+        self.balancers.push(Balancer {
+            contender,
+            place,
+            setup,
+        });
+        Ok(())
     }
 
     /// Starts the pods' servers anew, each answering at most so many requests a second.
@@ -134,12 +137,21 @@ impl Site {
         order
     }
 
-    /// What the client asks to reach a contender's pods: its address, as part of a URL.
+    /// What the client asks to reach a contender's pods.
     pub fn address(&self, contender: Contender) -> Result<String> {
-        let mut all = self.balancers.iter();
-        let one = all.find(|one| one.contender == contender);
+        let one = self.find(contender);
         let one = one.with_context(|| format!("{} is not here", contender.name()))?;
         Ok(one.contender.asked(&one.setup.address))
+    }
+
+    /// Processor time that a contender's machine has taken; none if it is not a machine of its own.
+    #[must_use]
+    pub fn processor_time(&self, contender: Contender) -> Option<Duration> {
+        self.find(contender)?.place.processor_time()
+    }
+
+    fn find(&self, contender: Contender) -> Option<&Balancer> {
+        self.balancers.iter().find(|one| one.contender == contender)
     }
 
     /// The link, with the client at it.

@@ -153,7 +153,7 @@ impl Contender {
     fn script(self, setup: &Setup) -> String {
         const FORWARD: &str = "echo 1 >/proc/sys/net/ipv4/ip_forward\n";
         const IPVS: &str = "modprobe ip_vs\necho 1 >/proc/sys/net/ipv4/vs/conntrack\n";
-        const RULES: &str = "iptables-restore <rules\n";
+        const RULES: &str = "iptables-legacy-restore <rules\n";
         let start = match self {
             Self::Ours | Self::OursDr | Self::OursTun => {
                 let agent = setup.agent.display();

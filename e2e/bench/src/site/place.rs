@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -22,6 +22,9 @@ pub trait Place {
 
     /// Runs a script; what it leaves running goes with the place.
     fn run(&mut self, script: &Path) -> Result<()>;
+
+    /// Processor time that it has taken, where that can be told.
+    fn processor_time(&self) -> Option<Duration>;
 }
 
 /// A network namespace of this kernel.
@@ -54,6 +57,10 @@ impl Place for Room {
             .status()?;
         ensure!(status.success(), "{}", last_lines(&script.with_extension("log")));
         Ok(())
+    }
+
+    fn processor_time(&self) -> Option<Duration> {
+        None
     }
 }
 
@@ -181,6 +188,16 @@ impl Place for Machine {
         ensure!(status == 0, "{}", last_lines(&script.with_extension("log")));
         Ok(())
     }
+
+    /// Of all its processes: its kernel, and those that it runs.
+    fn processor_time(&self) -> Option<Duration> {
+        let space = |path: String| Some(fs::metadata(path).ok()?.ino());
+        let own = space(format!("/proc/{}/ns/pid_for_children", self.child.id()))?;
+        let processes = fs::read_dir("/proc").ok()?.filter_map(Result::ok);
+        let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        let ours = ids.filter(|id| space(format!("/proc/{id}/ns/pid")) == Some(own));
+        Some(ours.flat_map(times_of_threads).sum())
+    }
 }
 
 impl Drop for Machine {
@@ -189,6 +206,18 @@ impl Drop for Machine {
         let _: std::io::Result<()> = self.child.kill();
         let _: std::io::Result<_> = self.child.wait();
     }
+}
+
+/// How long each thread of a process has run.
+fn times_of_threads(process: u32) -> Vec<Duration> {
+    let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else {
+        return Vec::new();
+    };
+    let time = |folder: PathBuf| {
+        let text = fs::read_to_string(folder.join("schedstat")).ok()?;
+        Some(Duration::from_nanos(text.split(' ').next()?.parse().ok()?))
+    };
+    threads.filter_map(|entry| time(entry.ok()?.path())).collect()
 }
 
 fn last_lines(path: &Path) -> String {

@@ -21,6 +21,8 @@ pub struct Load {
 pub struct Answered {
     /// Requests a second.
     pub requests: f64,
+    /// All of them.
+    pub count: f64,
     /// Those that failed, or were answered by an error.
     pub errors: f64,
 }
@@ -52,6 +54,8 @@ pub fn run(site: &Site, contender: Contender, load: Load) -> Result<Answered> {
 pub fn parse(text: &str) -> Option<Answered> {
     let after = |start: &str| text.lines().find_map(|line| line.trim().strip_prefix(start));
     let requests = after("Requests/sec:")?.trim().parse().ok()?;
+    let counts = |line: &str| line.trim().split_once(" requests in ")?.0.parse().ok();
+    let count = text.lines().find_map(counts)?;
     let bad: f64 = match after("Non-2xx or 3xx responses:") {
         Some(count) => count.trim().parse().ok()?,
         None => 0.0,
@@ -64,6 +68,7 @@ pub fn parse(text: &str) -> Option<Answered> {
     });
     Some(Answered {
         requests,
+        count,
         errors: bad + failed,
     })
 }
@@ -80,10 +85,14 @@ mod tests {
                     Requests/sec:   7640.50\nTransfer/sec:      1.76MB\n";
         let answered = Answered {
             requests: 7640.5,
+            count: 15304.0,
             errors: 15.0,
         };
         assert_eq!(parse(text), Some(answered));
         assert_eq!(parse("unable to connect"), None);
-        assert_eq!(parse("Requests/sec:  1.0").map(|it| it.errors), Some(0.0));
+        assert_eq!(
+            parse("2 requests in 2.0s\nRequests/sec:  1.0").map(|it| it.errors),
+            Some(0.0)
+        );
     }
 }

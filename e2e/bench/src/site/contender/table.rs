@@ -85,7 +85,7 @@ mod tests {
         let text = dnat("10.97.0.101", &["10.97.0.11", "10.97.0.12", "10.97.0.13"]);
         let chances: Vec<&str> = text
             .lines()
-            .filter_map(|line| Some(line.split_once("--probability ")?.1.split(' ').next()?))
+            .filter_map(|line| line.split_once("--probability ")?.1.split(' ').next())
             .collect();
         assert_eq!(chances, ["0.3333333333", "0.5000000000"]);
         assert!(
