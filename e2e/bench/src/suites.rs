@@ -7,7 +7,10 @@ use crate::suite::Suite;
 pub fn all() -> Vec<Box<dyn Suite>> {
     vec![
         Box::new(crate::throughput::Throughput),
+        Box::new(crate::nodes::AcrossNodes),
         Box::new(crate::latency::Latency),
         Box::new(crate::steering::Steering),
+        Box::new(crate::programming::Programming),
+        Box::new(crate::profile::Profile),
     ]
 }

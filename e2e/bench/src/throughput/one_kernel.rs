@@ -77,7 +77,7 @@ pub(super) fn measure(plan: Plan, records: &mut Records) -> Result<()> {
     std::fs::write(
         &script,
         format!(
-            "exec {} one-kernel --records {} {}\n",
+            "exec {} inside one-kernel --records {} {}\n",
             std::env::current_exe()?.display(),
             values.display(),
             plan.pick("", "--quick")
