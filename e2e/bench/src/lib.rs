@@ -3,6 +3,7 @@
 //! A [`suite::Suite`] measures into [`record::Record`]s, which are kept as CSV. Everything a reader sees is computed
 //! from those files alone ([`page`]), so the page can be written again without measuring.
 
+pub mod convergence;
 pub mod machine;
 pub mod page;
 pub mod plan;
@@ -11,5 +12,6 @@ pub mod record;
 pub mod row;
 pub mod run;
 pub mod spread;
+pub mod stage;
 pub mod suite;
 pub mod suites;

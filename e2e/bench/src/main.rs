@@ -1,9 +1,11 @@
 //! `bench`: measures, and writes the page.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use bench::plan::Plan;
+use bench::stage::eyes;
 use bench::suite::Suite;
 use bench::{page, run, suites};
 use clap::{Parser, Subcommand};
@@ -32,6 +34,9 @@ enum Command {
     Page,
     /// List the suites.
     List,
+    /// Look around in a node of the lab, for the suite that started this (used by the suites themselves).
+    #[command(hide = true)]
+    Eyes { address: SocketAddr },
 }
 
 fn main() -> Result<()> {
@@ -42,6 +47,7 @@ fn main() -> Result<()> {
             run::run(&chosen(&suites)?, plan, &cli.folder)
         }
         Command::Page => page::write(&cli.folder, &suites::all()),
+        Command::Eyes { address } => eyes::serve(address),
         Command::List => {
             for suite in suites::all() {
                 println!(

@@ -5,5 +5,5 @@ use crate::suite::Suite;
 /// All of them.
 #[must_use]
 pub fn all() -> Vec<Box<dyn Suite>> {
-    vec![]
+    vec![Box::new(crate::convergence::Convergence)]
 }

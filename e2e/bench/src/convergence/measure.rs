@@ -1,0 +1,186 @@
+//! Changes one after the other, each seen by kernels on different nodes.
+#![allow(clippy::disallowed_methods, reason = "changes keep a distance")]
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use e2e::cluster::{Agent, Space};
+
+use super::{AGENT, CLOCK, CONVERGENCE, RESOLUTION, WRITTEN, setting};
+use crate::plan::Plan;
+use crate::record::{OURS, Record, Records};
+use crate::stage::fleet::{Audience, Change, Fleet, balancer};
+use crate::stage::node::{Eyes, milliseconds};
+use crate::stage::rival;
+use crate::stage::wire::{Kernel, Request, Sight};
+
+/// All nodes, and who is on which: ours, kube-proxy by iptables, kube-proxy by ipvs. Each block turns them by one.
+const NODES: [&str; 3] = ["node1", "node2", "node3"];
+const RIVALS: [Kernel; 2] = [Kernel::Iptables, Kernel::Ipvs];
+/// kube-proxy's own pause after each of its syncs, and a little more.
+const REST: Duration = Duration::from_millis(1150);
+/// Changes before those that count: programs are read from the disk, and connections made.
+const WARM_UP: u32 = 2;
+
+/// Everything that is measured.
+pub(super) fn measure(space: &Space<'_>, plan: Plan, records: &mut Records) -> Result<()> {
+    let blocks = plan.pick(3, 1);
+    let changes: u32 = plan.pick(67, 20);
+    for block in 0..blocks {
+        let at = |place: usize| Eyes::open(NODES[(usize::try_from(block)? + place) % NODES.len()]);
+        let mut eyes = [at(0)?, at(1)?, at(2)?];
+        for eyes in &mut eyes {
+            eyes.ask(&Request::SuspendProxy)?;
+        }
+        let [_, rivals @ ..] = &mut eyes;
+        for (eyes, kernel) in rivals.iter_mut().zip(RIVALS) {
+            rival::start(space, eyes, kernel)?;
+        }
+        for size in super::SIZES {
+            let first = block * changes;
+            let mut scene = Scene::make(space, &mut eyes, size)?;
+            scene.run(first..first + changes, records)
+                .with_context(|| format!("{size} endpoints, block {block}"))?;
+            space.kubectl("delete plb,services,endpointslices --all --wait=true")?;
+        }
+        let [_, rivals @ ..] = &mut eyes;
+        for (eyes, kernel) in rivals.iter_mut().zip(RIVALS) {
+            rival::end(space, eyes, kernel)?;
+        }
+    }
+    Ok(())
+}
+
+/// All contenders, ready for changes.
+struct Scene<'a, 'b> {
+    space: &'a Space<'b>,
+    eyes: &'a mut [Eyes; 3],
+    size: usize,
+    ours: Fleet,
+    theirs: Fleet,
+    agent: Agent,
+}
+
+impl<'a, 'b> Scene<'a, 'b> {
+    fn make(space: &'a Space<'b>, eyes: &'a mut [Eyes; 3], size: usize) -> Result<Self> {
+        let ours = Fleet::create(space, "ours", size, Audience::Ours)?;
+        let theirs = Fleet::create(space, "theirs", size, Audience::KubeProxy)?;
+        space.apply(&balancer(&ours.name, &eyes[0].node))?;
+        let agent = space.wait_serving(&ours.name, &format!("{size}/{size}"))?.remove(0);
+        let mut scene = Self { space, eyes, size, ours, theirs, agent };
+        for _ in 0..WARM_UP {
+            scene.change_theirs()?;
+            scene.change_ours()?;
+            std::thread::sleep(REST);
+        }
+        Ok(scene)
+    }
+
+    fn run(&mut self, rounds: std::ops::Range<u32>, records: &mut Records) -> Result<()> {
+        let round = rounds.start;
+        for place in 0..self.eyes.len() {
+            let (uncertainty, ahead) = self.eyes[place].compare_clocks()?;
+            let node = &self.eyes[place].node;
+            records.0.push(self.record(CLOCK, node, round, uncertainty));
+            println!("{node}: its clock is {ahead:.3} ms ahead, give or take {uncertainty:.3}");
+        }
+        let before = latency(&self.agent.metrics()?);
+        for round in rounds {
+            self.round(round, records)?;
+        }
+        if let Some(own) = mean(before, latency(&self.agent.metrics()?)) {
+            records.0.push(self.record(AGENT, OURS, round, own));
+        }
+        Ok(())
+    }
+
+    /// One change of each of the two Services. Ours comes in the pause that kube-proxy makes after its own.
+    fn round(&mut self, round: u32, records: &mut Records) -> Result<()> {
+        let (change, sights) = self.change_theirs()?;
+        let rested = Instant::now() + REST;
+        for (kernel, sight) in RIVALS.iter().zip(sights) {
+            self.note(kernel.rival(), round, (change, sight), records);
+        }
+        let (change, sight) = self.change_ours()?;
+        self.note(OURS, round, (change, sight), records);
+        let written = milliseconds_between(change.begun, change.written);
+        records.0.push(self.record(WRITTEN, OURS, round, written));
+        std::thread::sleep(rested.saturating_duration_since(Instant::now()));
+        Ok(())
+    }
+
+    fn change_theirs(&mut self) -> Result<(Change, [Sight; 2])> {
+        let change = self.theirs.change_watched(self.space, |server| {
+            for (eyes, kernel) in self.eyes[1..].iter_mut().zip(RIVALS) {
+                eyes.watch(kernel.mode(), kernel, server)?;
+            }
+            Ok(())
+        })?;
+        let [_, iptables, ipvs] = &mut *self.eyes;
+        Ok((change, [iptables.seen()?, ipvs.seen()?]))
+    }
+
+    fn change_ours(&mut self) -> Result<(Change, Sight)> {
+        let change = self.ours.change_watched(self.space, |server| {
+            self.eyes[0].watch(&self.agent.pod, Kernel::Ipvs, server)
+        })?;
+        Ok((change, self.eyes[0].seen()?))
+    }
+
+    fn note(&self, contender: &str, round: u32, (change, sight): (Change, Sight), records: &mut Records) {
+        let took = milliseconds_between(change.begun, sight.at);
+        records.0.push(self.record(CONVERGENCE, contender, round, took));
+        let resolution = milliseconds_between(sight.not_before, sight.at);
+        records.0.push(self.record(RESOLUTION, contender, round, resolution));
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "a thousand at most")]
+    fn record(&self, figure: &str, contender: &str, round: u32, value: f64) -> Record {
+        Record {
+            figure: figure.to_owned(),
+            setting: setting(self.size),
+            contender: contender.to_owned(),
+            x: self.size as f64,
+            round,
+            value,
+            unit: "ms".to_owned(),
+        }
+    }
+}
+
+fn milliseconds_between(begin: u64, end: u64) -> f64 {
+    let signed = |time| i64::try_from(time).unwrap_or_default();
+    milliseconds(signed(end) - signed(begin))
+}
+
+/// Sum and count of what the agent measures by itself: from hearing of a change to the kernel.
+fn latency(metrics: &str) -> Option<(f64, f64)> {
+    let value = |suffix: &str| {
+        let name = format!("portable_lb_agent_programming_latency_seconds_{suffix} ");
+        metrics.lines().find_map(|line| line.strip_prefix(&name)?.trim().parse().ok())
+    };
+    Some((value("sum")?, value("count")?))
+}
+
+fn mean(before: Option<(f64, f64)>, after: Option<(f64, f64)>) -> Option<f64> {
+    let ((sum, count), (all, of)) = (before?, after?);
+    (of > count).then(|| (all - sum) / (of - count) * 1000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_agents_own_share_is_what_came_between() {
+        let text = |sum, count| {
+            latency(&format!(
+                "portable_lb_agent_programming_latency_seconds_sum {sum}\n\
+                 portable_lb_agent_programming_latency_seconds_count {count}\n"
+            ))
+        };
+        assert_eq!(mean(text(1.0, 10), text(1.5, 20)), Some(50.0));
+        assert_eq!(mean(text(1.0, 10), text(1.0, 10)), None);
+        assert_eq!(mean(None, text(1.0, 10)), None);
+    }
+}
