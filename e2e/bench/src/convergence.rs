@@ -67,8 +67,9 @@ const INTRODUCTION: &str = "One server of a Service is replaced by another, as w
 at most 100 endpoints as the controller of Kubernetes makes them, is written with one other address in it. The time runs \
 from before the request to the API server until the kernel has the new server, as seen from outside by another program \
 on the node. The agent and the two kube-proxies are on three nodes, in turns; the nodes' own kube-proxies are stopped \
-meanwhile. Both kube-proxies follow the same change. Ours follows a Service of its own, changed in the pause of a second \
-that kube-proxy (by iptables) makes after each sync, so that it never waits because of that pause. All nodes, the API \
+meanwhile. Both kube-proxies follow the same change. Ours follows a Service of its own, changed when \
+both have done all their work; they have the next change when the pause of a second that kube-proxy (by iptables) makes \
+after each sync is over. All nodes, the API \
 server and etcd share the machine's processors.\n";
 
 fn rows(setting: &str, values: &Records) -> Vec<Row> {

@@ -5,5 +5,8 @@ use crate::suite::Suite;
 /// All of them.
 #[must_use]
 pub fn all() -> Vec<Box<dyn Suite>> {
-    vec![Box::new(crate::convergence::Convergence)]
+    vec![
+        Box::new(crate::convergence::Convergence),
+        Box::new(crate::footprint::Footprint),
+    ]
 }

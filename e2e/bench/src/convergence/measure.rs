@@ -1,7 +1,7 @@
 //! Changes one after the other, each seen by kernels on different nodes.
 #![allow(clippy::disallowed_methods, reason = "changes keep a distance")]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use e2e::cluster::{Agent, Space};
@@ -71,7 +71,7 @@ impl<'a, 'b> Scene<'a, 'b> {
         for _ in 0..WARM_UP {
             scene.change_theirs()?;
             scene.change_ours()?;
-            std::thread::sleep(REST);
+            scene.rest()?;
         }
         Ok(scene)
     }
@@ -94,18 +94,24 @@ impl<'a, 'b> Scene<'a, 'b> {
         Ok(())
     }
 
-    /// One change of each of the two Services. Ours comes in the pause that kube-proxy makes after its own.
+    /// One change of each of the two Services. Ours comes when both kube-proxies have nothing more to do.
     fn round(&mut self, round: u32, records: &mut Records) -> Result<()> {
         let (change, sights) = self.change_theirs()?;
-        let rested = Instant::now() + REST;
         for (kernel, sight) in RIVALS.iter().zip(sights) {
             self.note(kernel.rival(), round, (change, sight), records);
         }
+        self.rest()?;
         let (change, sight) = self.change_ours()?;
         self.note(OURS, round, (change, sight), records);
         let written = milliseconds_between(change.begun, change.written);
         records.0.push(self.record(WRITTEN, OURS, round, written));
-        std::thread::sleep(rested.saturating_duration_since(Instant::now()));
+        Ok(())
+    }
+
+    /// Both kube-proxies have work to do after their kernels have the server. Then one of them pauses.
+    fn rest(&mut self) -> Result<()> {
+        self.eyes[1..].iter_mut().try_for_each(Eyes::wait_for_rest)?;
+        std::thread::sleep(REST);
         Ok(())
     }
 

@@ -20,9 +20,13 @@ use super::wire::{Answer, Request, Usage, Who};
 /// Nobody who wants eyes takes longer to look through them.
 const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(50);
+/// Who takes less than the hundredth of a second in it rests.
+const MOMENT: Duration = Duration::from_millis(100);
 /// The node's services, and the one that can be suspended.
 const SERVICES: &str = "/run/plb/services";
 const PROXY: &str = "kube-proxy";
+/// Of the kube-proxy started here.
+const LOG: &str = "/run/plb-bench-rival.log";
 
 /// Serves the first who connects.
 pub fn serve(address: SocketAddr) -> Result<()> {
@@ -85,15 +89,16 @@ impl Eyes {
                 self.rival = Some(start(of_pod(&pod)?, &command)?);
             }
             Request::EndRival => self.end_rival(),
+            Request::Rests => return Ok(if rests(self.find(&Who::Rival)?)? { Answer::Yes } else { Answer::No }),
             Request::Watch { pod, kernel, server } => {
                 let pid = of_pod(&pod)?;
                 let stream = stream.try_clone()?;
-                let sight = within(pid, move || {
+                let seen = within(pid, move || {
                     let watch = Watch::begin(kernel, server)?;
                     tell(&stream, &Answer::Done)?;
                     watch.wait()
                 })?;
-                return Ok(sight.map_or(Answer::Missed, Answer::Seen));
+                return Ok(seen.map_or_else(Answer::Missed, Answer::Seen));
             }
             Request::Usage(who) => return usage(self.find(&who)?).map(Answer::Usage),
             Request::Signal(who, number) => kill(Pid::from_raw(self.find(&who)?), Signal::try_from(number)?)?,
@@ -157,7 +162,7 @@ fn within<T: Send + 'static>(pid: i32, work: impl FnOnce() -> Result<T> + Send +
 
 fn start(pid: i32, command: &[String]) -> Result<Child> {
     let (program, arguments) = command.split_first().context("which program?")?;
-    let log = File::create("/run/plb-bench-rival.log")?;
+    let log = File::create(LOG)?;
     let mut command = Command::new(program);
     command.args(arguments).env("XTABLES_LOCKFILE", LOCK);
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
@@ -185,7 +190,20 @@ fn of_pod(pod: &str) -> Result<i32> {
         .with_context(|| format!("no process of pod {pod}"))
 }
 
-fn usage(pid: i32) -> Result<Usage> {
+/// Whether a process has no children, and takes no time for a moment.
+fn rests(pid: i32) -> Result<bool> {
+    let before = usage(pid)?.busy;
+    thread::sleep(MOMENT);
+    let is_child = |other: &i32| {
+        let stat = fs::read_to_string(format!("/proc/{other}/stat")).unwrap_or_default();
+        let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1));
+        parent.is_some_and(|parent| parent.parse() == Ok(pid))
+    };
+    Ok(usage(pid)?.busy == before && !processes()?.iter().any(is_child))
+}
+
+/// What a process of this machine takes.
+pub fn usage(pid: i32) -> Result<Usage> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd"))?.count() as u64;
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
@@ -193,8 +211,7 @@ fn usage(pid: i32) -> Result<Usage> {
 }
 
 /// From `/proc/PID/status` and `/proc/PID/stat`, whose times are in hundredths of a second.
-#[must_use]
-pub fn read_usage(status: &str, stat: &str, descriptors: u64) -> Option<Usage> {
+fn read_usage(status: &str, stat: &str, descriptors: u64) -> Option<Usage> {
     let field = |name: &str| -> Option<u64> {
         let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
         value.split_whitespace().next()?.parse().ok()

@@ -182,7 +182,7 @@ pub fn balancer(service: &str, node: &str) -> String {
         "spec": {
             "backends": {"type": "Service", "service": {"name": service}},
             "ports": [{"name": "http", "port": 80, "targetPort": PORT}],
-            "scheduler": {"name": "rr"}, "redundancy": {"replicas": 1},
+            "scheduler": {"name": "rr"}, "redundancy": {"replicas": 1}, "exposure": {"type": "PodIP"},
             "agent": {"nodeSelector": {"kubernetes.io/hostname": node}},
         },
     })

@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, SocketAddrV4, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,9 +17,11 @@ use e2e::lab::queue::Request as Order;
 use super::watch::now;
 use super::wire::{Answer, Kernel, PORT, Request, Sight, Usage, Who};
 
-/// How long eyes may take to open, and to answer.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long eyes may take to open, and to answer: longer than they watch.
+const PATIENCE: Duration = Duration::from_secs(90);
 const PAUSE: Duration = Duration::from_millis(100);
+/// How the program's copies are called.
+const PROGRAM: &str = "eyes-";
 /// So many times a clock is compared; the comparison that took least time counts.
 const COMPARISONS: usize = 20;
 
@@ -46,7 +48,8 @@ impl Eyes {
         let node: Node = name.parse()?;
         let paths = Paths::new(e2e::cluster::root().join("target/lab").canonicalize()?);
         // A new name each time: machines remember what was in a file that they have read.
-        let program = paths.node(node).join(format!("eyes-{}", now()));
+        let program = paths.node(node).join(format!("{PROGRAM}{}", now()));
+        remove_old(&paths.node(node))?;
         fs::copy(std::env::current_exe()?, &program)?;
         let address = SocketAddr::from((node.address(), PORT));
         let log = paths.logs().join(format!("{name}-eyes.log"));
@@ -127,6 +130,17 @@ impl Eyes {
         }
     }
 
+    /// Waits until the kube-proxy that runs here has done what it had to do.
+    pub fn wait_for_rest(&mut self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while !matches!(self.ask(&Request::Rests)?, Answer::Yes) {
+            if Instant::now() > deadline {
+                bail!("kube-proxy in {} never rests", self.node);
+            }
+        }
+        Ok(())
+    }
+
     /// What a process takes.
     pub fn usage(&mut self, who: &Who) -> Result<Usage> {
         match self.ask(&Request::Usage(who.clone()))? {
@@ -134,6 +148,17 @@ impl Eyes {
             other => bail!("{other:?}"),
         }
     }
+}
+
+/// What a suite that was killed has left.
+fn remove_old(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(PROGRAM) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn connect(address: SocketAddr) -> Result<TcpStream> {

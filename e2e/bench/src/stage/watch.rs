@@ -19,11 +19,13 @@ use super::wire::{Kernel, Sight};
 pub const LOCK: &str = "/run/plb-bench-xtables.lock";
 
 /// A server that is not there after this long is not waited for.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks at IPVS.
 const PAUSE: Duration = Duration::from_millis(2);
 /// New servers stand first in the list, behind the few services there are: this much of it is enough.
 const ENOUGH: usize = 16 * 1024;
+/// So many characters of it tell what is wrong.
+const TOLD: usize = 1000;
 
 /// Nanoseconds of the Unix epoch.
 #[must_use]
@@ -48,34 +50,33 @@ impl Watch {
         Ok(Self { server, commands })
     }
 
-    /// Waits until the server is there.
-    pub fn wait(self) -> Result<Option<Sight>> {
+    /// Waits until the server is there. If it does not come, the beginning of what is there.
+    pub fn wait(self) -> Result<Result<Sight, String>> {
         match &self.commands {
             None => self.wait_for_ipvs(),
             Some(commands) => self.wait_for_iptables(commands),
         }
     }
 
-    fn wait_for_ipvs(&self) -> Result<Option<Sight>> {
+    fn wait_for_ipvs(&self) -> Result<Result<Sight, String>> {
         let end = Instant::now() + PATIENCE;
-        let mut not_before = now();
+        let (mut list, mut not_before) = (String::new(), now());
         while Instant::now() < end {
             let looked = now();
-            if holds(&beginning("/proc/thread-self/net/ip_vs".as_ref())?, self.server) {
-                return Ok(Some(Sight {
-                    at: now(),
-                    not_before,
-                }));
+            list = beginning("/proc/thread-self/net/ip_vs".as_ref())?;
+            if holds(&list, self.server) {
+                let at = now();
+                return Ok(Ok(Sight { at, not_before }));
             }
             not_before = looked;
             std::thread::sleep(PAUSE);
         }
-        Ok(None)
+        Ok(Err(list.chars().take(TOLD).collect()))
     }
 
     /// The lock is closed when a command has ended. Only then the rules are read, which takes long, but delays nobody's
     /// time: what counts is when the lock was closed.
-    fn wait_for_iptables(&self, commands: &Inotify) -> Result<Option<Sight>> {
+    fn wait_for_iptables(&self, commands: &Inotify) -> Result<Result<Sight, String>> {
         let end = Instant::now() + PATIENCE;
         let wanted = format!("--to-destination {}", self.server);
         let mut not_before = now();
@@ -89,11 +90,11 @@ impl Watch {
             let save = Command::new("iptables-save").args(["-t", "nat"]).output();
             let rules = save.context("iptables-save")?.stdout;
             if String::from_utf8_lossy(&rules).lines().any(|line| line.ends_with(&wanted)) {
-                return Ok(Some(Sight { at, not_before }));
+                return Ok(Ok(Sight { at, not_before }));
             }
             not_before = at;
         }
-        Ok(None)
+        Ok(Err(String::new()))
     }
 }
 

@@ -23,6 +23,8 @@ pub enum Request {
     },
     /// End it.
     EndRival,
+    /// Whether it rests: has no child, and does nothing for a moment.
+    Rests,
     /// Watch a kernel until it holds a server. Answered twice: at once, and when it does.
     Watch {
         /// In whose network namespace.
@@ -65,10 +67,14 @@ pub enum Answer {
     Time(u64),
     /// Done, or begun.
     Done,
+    /// It does.
+    Yes,
+    /// It doesn't.
+    No,
     /// The kernel holds the server.
     Seen(Sight),
-    /// It does not, and patience is over.
-    Missed,
+    /// It does not, and patience is over. What it holds instead, in part.
+    Missed(String),
     /// What a process takes.
     Usage(Usage),
     /// It could not be done.
