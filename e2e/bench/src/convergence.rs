@@ -119,7 +119,10 @@ fn picture(setting: &str, values: &Records) -> Result<String> {
         let mut times = values.by(contender).values();
         times.sort_by(f64::total_cmp);
         let count = times.len() as f64;
-        let points = times.iter().enumerate().map(|(number, time)| (*time, (number + 1) as f64 / count));
+        let points = times
+            .iter()
+            .enumerate()
+            .map(|(number, time)| (*time, (number + 1) as f64 / count));
         Line {
             name: contender.to_owned(),
             points: points.collect(),
@@ -132,11 +135,15 @@ fn picture(setting: &str, values: &Records) -> Result<String> {
         x_by_factors: true,
         y_by_factors: false,
     };
-    plot::lines(axes, &values.contenders().into_iter().map(line).collect::<Vec<_>>())
+    plot::lines(
+        axes,
+        &values.contenders().into_iter().map(line).collect::<Vec<_>>(),
+    )
 }
 
 fn table(values: &Records) -> String {
-    let mut text = "| ms | changes | median | 90 % | 99 % | longest |\n|---|---|---|---|---|---|\n".to_owned();
+    let mut text =
+        "| ms | changes | median | 90 % | 99 % | longest |\n|---|---|---|---|---|---|\n".to_owned();
     for contender in values.contenders() {
         let times = values.by(contender).values();
         let _ = write!(text, "| {contender} | {} ", times.len());
@@ -206,7 +213,9 @@ mod tests {
         let mut records = Records::default();
         for round in 0..10 {
             records.0.push(record(CONVERGENCE, OURS, round, 40.0));
-            records.0.push(record(CONVERGENCE, "kube-proxy, ipvs", round, 80.0));
+            records
+                .0
+                .push(record(CONVERGENCE, "kube-proxy, ipvs", round, 80.0));
             records.0.push(record(WRITTEN, OURS, round, 5.0));
         }
         records.0.push(record(AGENT, OURS, 0, 25.0));
@@ -214,7 +223,11 @@ mod tests {
         assert_eq!(section.rows.len(), 2);
         assert!((section.rows[0].ratio.median - 0.5).abs() < 1e-9);
         assert!((section.rows[1].ratio.median - 0.4).abs() < 1e-9);
-        assert!(section.text.contains("the agent itself took 25.0 ms"), "{}", section.text);
+        assert!(
+            section.text.contains("the agent itself took 25.0 ms"),
+            "{}",
+            section.text
+        );
         assert!(section.text.contains("the rest, 15.0 ms"), "{}", section.text);
     }
 }

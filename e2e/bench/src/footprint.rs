@@ -90,13 +90,25 @@ impl Measured {
 /// Notes all of it; what does not depend on load only at rest.
 #[allow(clippy::cast_precision_loss, reason = "no process takes so much")]
 fn note(records: &mut Records, point: &Point<'_>, measured: &Measured) {
-    push(records, point, measured.figure, measured.share, "% of a processor");
+    push(
+        records,
+        point,
+        measured.figure,
+        measured.share,
+        "% of a processor",
+    );
     if measured.figure == REST {
         let usage = measured.usage;
         push(records, point, MEMORY, usage.resident as f64 / 1024.0, "MiB");
         push(records, point, ANONYMOUS, usage.anonymous as f64 / 1024.0, "MiB");
         push(records, point, THREADS, usage.threads as f64, "threads");
-        push(records, point, DESCRIPTORS, usage.descriptors as f64, "descriptors");
+        push(
+            records,
+            point,
+            DESCRIPTORS,
+            usage.descriptors as f64,
+            "descriptors",
+        );
     }
 }
 

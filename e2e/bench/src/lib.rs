@@ -4,6 +4,7 @@
 //! from those files alone ([`page`]), so the page can be written again without measuring.
 
 pub mod convergence;
+pub mod disruption;
 pub mod footprint;
 pub mod machine;
 pub mod page;

@@ -7,6 +7,7 @@ use crate::suite::Suite;
 pub fn all() -> Vec<Box<dyn Suite>> {
     vec![
         Box::new(crate::convergence::Convergence),
+        Box::new(crate::disruption::Disruption),
         Box::new(crate::footprint::Footprint),
     ]
 }

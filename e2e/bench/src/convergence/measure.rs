@@ -39,7 +39,8 @@ pub(super) fn measure(space: &Space<'_>, plan: Plan, records: &mut Records) -> R
         for size in super::SIZES {
             let first = block * changes;
             let mut scene = Scene::make(space, &mut eyes, size)?;
-            scene.run(first..first + changes, records)
+            scene
+                .run(first..first + changes, records)
                 .with_context(|| format!("{size} endpoints, block {block}"))?;
             space.kubectl("delete plb,services,endpointslices --all --wait=true")?;
         }
@@ -66,8 +67,17 @@ impl<'a, 'b> Scene<'a, 'b> {
         let ours = Fleet::create(space, "ours", size, Audience::Ours)?;
         let theirs = Fleet::create(space, "theirs", size, Audience::KubeProxy)?;
         space.apply(&balancer(&ours.name, &eyes[0].node))?;
-        let agent = space.wait_serving(&ours.name, &format!("{size}/{size}"))?.remove(0);
-        let mut scene = Self { space, eyes, size, ours, theirs, agent };
+        let agent = space
+            .wait_serving(&ours.name, &format!("{size}/{size}"))?
+            .remove(0);
+        let mut scene = Self {
+            space,
+            eyes,
+            size,
+            ours,
+            theirs,
+            agent,
+        };
         for _ in 0..WARM_UP {
             scene.change_theirs()?;
             scene.change_ours()?;
@@ -137,7 +147,9 @@ impl<'a, 'b> Scene<'a, 'b> {
         let took = milliseconds_between(change.begun, sight.at);
         records.0.push(self.record(CONVERGENCE, contender, round, took));
         let resolution = milliseconds_between(sight.not_before, sight.at);
-        records.0.push(self.record(RESOLUTION, contender, round, resolution));
+        records
+            .0
+            .push(self.record(RESOLUTION, contender, round, resolution));
     }
 
     #[allow(clippy::cast_precision_loss, reason = "a thousand at most")]
@@ -163,7 +175,9 @@ fn milliseconds_between(begin: u64, end: u64) -> f64 {
 fn latency(metrics: &str) -> Option<(f64, f64)> {
     let value = |suffix: &str| {
         let name = format!("portable_lb_agent_programming_latency_seconds_{suffix} ");
-        metrics.lines().find_map(|line| line.strip_prefix(&name)?.trim().parse().ok())
+        metrics
+            .lines()
+            .find_map(|line| line.strip_prefix(&name)?.trim().parse().ok())
     };
     Some((value("sum")?, value("count")?))
 }

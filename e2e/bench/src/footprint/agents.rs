@@ -33,7 +33,9 @@ pub(super) fn measure(plan: Plan, records: &mut Records) -> Result<()> {
         }
         for size in plan.pick(&[10, 1000, 10_000][..], &[10, 1000]) {
             let mut scene = Scene::make(space, &mut eyes, *size)?;
-            scene.measure(plan, records).with_context(|| format!("{size} endpoints"))?;
+            scene
+                .measure(plan, records)
+                .with_context(|| format!("{size} endpoints"))?;
             scene.end()?;
         }
         Ok(())
@@ -62,7 +64,14 @@ impl<'a, 'b> Scene<'a, 'b> {
             }
         }
         let agent = space.wait_serving("ours", &format!("{size}/{size}"))?.remove(0);
-        let mut scene = Self { space, eyes, size, ours, theirs, agent: Who::Pod(agent.pod) };
+        let mut scene = Self {
+            space,
+            eyes,
+            size,
+            ours,
+            theirs,
+            agent: Who::Pod(agent.pod),
+        };
         scene.wait_for_rivals()?;
         std::thread::sleep(SETTLE);
         Ok(scene)
@@ -70,12 +79,16 @@ impl<'a, 'b> Scene<'a, 'b> {
 
     /// Until their kernels hold all servers, of which a new one is the last.
     fn wait_for_rivals(&mut self) -> Result<()> {
-        let Some(theirs) = &mut self.theirs else { return Ok(()) };
+        let Some(theirs) = &mut self.theirs else {
+            return Ok(());
+        };
         theirs.change_watched(self.space, |server| {
             let mut rivals = self.eyes[1..].iter_mut().zip(RIVALS);
             rivals.try_for_each(|(eyes, kernel)| eyes.watch(kernel.mode(), kernel, server))
         })?;
-        self.eyes[1..].iter_mut().try_for_each(|eyes| eyes.seen().map(drop))
+        self.eyes[1..]
+            .iter_mut()
+            .try_for_each(|eyes| eyes.seen().map(drop))
     }
 
     fn measure(&mut self, plan: Plan, records: &mut Records) -> Result<()> {
@@ -86,12 +99,28 @@ impl<'a, 'b> Scene<'a, 'b> {
         })?;
         let now = Calls::parse(&kubectl("get --raw /metrics")?);
         for (contender, before, after) in usages {
-            note(records, &self.point(contender), &Measured::at_rest(before, after, rest));
+            note(
+                records,
+                &self.point(contender),
+                &Measured::at_rest(before, after, rest),
+            );
         }
         let a_minute = 60.0 / rest.as_secs_f64();
         let count = |wanted: fn(&Call) -> bool| now.since(&calls, wanted) * a_minute;
-        super::push(records, &self.point(OURS), CALLS, count(is_of_agents), "calls/min");
-        super::push(records, &self.point(OURS), WRITES, count(is_write_of_agents), "calls/min");
+        super::push(
+            records,
+            &self.point(OURS),
+            CALLS,
+            count(is_of_agents),
+            "calls/min",
+        );
+        super::push(
+            records,
+            &self.point(OURS),
+            WRITES,
+            count(is_write_of_agents),
+            "calls/min",
+        );
         self.load(plan.pick(10, 4), records)
     }
 
@@ -100,13 +129,23 @@ impl<'a, 'b> Scene<'a, 'b> {
         for of_ours in [true, false] {
             let mut rate = 0.0;
             let (took, usages) = self.during(|scene| {
-                let fleet = if of_ours { Some(&mut scene.ours) } else { scene.theirs.as_mut() };
-                rate = fleet.map_or(Ok(0.0), |fleet| fleet.change_steadily(scene.space, PER_SECOND, seconds))?;
+                let fleet = if of_ours {
+                    Some(&mut scene.ours)
+                } else {
+                    scene.theirs.as_mut()
+                };
+                rate = fleet.map_or(Ok(0.0), |fleet| {
+                    fleet.change_steadily(scene.space, PER_SECOND, seconds)
+                })?;
                 Ok(())
             })?;
             for (contender, before, after) in usages {
                 if (contender == OURS) == of_ours && rate > 0.0 {
-                    note(records, &self.point(contender), &Measured::under_load(before, after, took));
+                    note(
+                        records,
+                        &self.point(contender),
+                        &Measured::under_load(before, after, took),
+                    );
                     super::push(records, &self.point(contender), LOAD, rate, "changes/s");
                 }
             }
@@ -115,7 +154,11 @@ impl<'a, 'b> Scene<'a, 'b> {
     }
 
     fn point<'c>(&self, contender: &'c str) -> super::Point<'c> {
-        super::Point { setting: AGENT, contender, x: self.size }
+        super::Point {
+            setting: AGENT,
+            contender,
+            x: self.size,
+        }
     }
 
     /// What each has taken before and after, and how long it took.
@@ -147,7 +190,9 @@ impl<'a, 'b> Scene<'a, 'b> {
                 rival::end(self.space, eyes, kernel)?;
             }
         }
-        self.space.kubectl("delete plb,services,endpointslices --all --wait=true").map(drop)
+        self.space
+            .kubectl("delete plb,services,endpointslices --all --wait=true")
+            .map(drop)
     }
 }
 

@@ -4,31 +4,29 @@ use std::collections::BTreeMap;
 
 /// What was called: verb, resource, and whether all namespaces were meant.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Call {
+pub(super) struct Call {
     /// In capitals.
-    pub verb: String,
+    pub(super) verb: String,
     /// In the plural.
-    pub resource: String,
+    pub(super) resource: String,
     /// `cluster`, `namespace` or `resource`.
-    pub scope: String,
+    pub(super) scope: String,
 }
 
 impl Call {
     /// Whether it changes something.
-    #[must_use]
-    pub fn is_write(&self) -> bool {
+    pub(super) fn is_write(&self) -> bool {
         !matches!(self.verb.as_str(), "GET" | "LIST" | "WATCH")
     }
 }
 
 /// Calls, and how often each was made.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Calls(BTreeMap<Call, f64>);
+pub(super) struct Calls(BTreeMap<Call, f64>);
 
 impl Calls {
     /// From what the API server's `/metrics` prints.
-    #[must_use]
-    pub fn parse(metrics: &str) -> Self {
+    pub(super) fn parse(metrics: &str) -> Self {
         let mut calls = BTreeMap::new();
         for line in metrics.lines() {
             let Some((labels, value)) = line
@@ -38,7 +36,9 @@ impl Calls {
                 continue;
             };
             let label = |name: &str| {
-                let value = labels.split("\",").find_map(|label| label.strip_prefix(name)?.strip_prefix("=\""));
+                let value = labels
+                    .split("\",")
+                    .find_map(|label| label.strip_prefix(name)?.strip_prefix("=\""));
                 value.unwrap_or_default().trim_end_matches('"').to_owned()
             };
             let call = Call {
@@ -52,7 +52,7 @@ impl Calls {
     }
 
     /// How many were made since then, of those wanted.
-    pub fn since(&self, before: &Self, wanted: impl Fn(&Call) -> bool) -> f64 {
+    pub(super) fn since(&self, before: &Self, wanted: impl Fn(&Call) -> bool) -> f64 {
         let new = |(call, count): (&Call, &f64)| count - before.0.get(call).unwrap_or(&0.0);
         self.0.iter().filter(|(call, _)| wanted(call)).map(new).sum()
     }

@@ -39,8 +39,14 @@ const KINDS: [&str; 9] = [
 /// The archives, layers compressed as they are sent.
 pub(super) fn images(records: &mut Records) -> Result<()> {
     for name in ["agent", "operator"] {
-        let size = fs::metadata(archive(name)).with_context(|| format!("no image {name}: make images"))?.len();
-        let point = Point { setting: IMAGE, contender: name, x: 0 };
+        let size = fs::metadata(archive(name))
+            .with_context(|| format!("no image {name}: make images"))?
+            .len();
+        let point = Point {
+            setting: IMAGE,
+            contender: name,
+            x: 0,
+        };
         #[allow(clippy::cast_precision_loss, reason = "images are small")]
         push(records, &point, SIZE, size as f64 / f64::from(1 << 20), "MiB");
     }
@@ -73,7 +79,11 @@ fn alone(plan: Plan, records: &mut Records) -> Result<()> {
     let stage = balancers::Stage::new(&server)?;
     for count in plan.pick(&[1, 100, 1000][..], &[1, 100]) {
         stage.grow(*count).with_context(|| format!("{count} balancers"))?;
-        let point = Point { setting: OPERATOR, contender: OURS, x: *count };
+        let point = Point {
+            setting: OPERATOR,
+            contender: OURS,
+            x: *count,
+        };
         operator.wait_for_rest()?;
         rest(&server, &operator, plan, (&point, records))?;
         let (before, begin) = (operator.usage()?, Instant::now());
@@ -99,7 +109,13 @@ fn rest(
     note(records, point, &Measured::at_rest(before, after, took));
     let is_of_operator = |call: &Call| KINDS.contains(&call.resource.as_str());
     let a_minute = 60.0 / took.as_secs_f64();
-    push(records, point, CALLS, now.since(&earlier, is_of_operator) * a_minute, "calls/min");
+    push(
+        records,
+        point,
+        CALLS,
+        now.since(&earlier, is_of_operator) * a_minute,
+        "calls/min",
+    );
     let writes = now.since(&earlier, |call| is_of_operator(call) && call.is_write());
     push(records, point, WRITES, writes * a_minute, "calls/min");
     Ok(())
@@ -193,7 +209,12 @@ fn extract(archive: &Path, folder: &Path) -> Result<PathBuf> {
 }
 
 fn tar(archive: &Path, folder: &Path) -> Result<()> {
-    let done = Command::new("tar").arg("-xf").arg(archive).arg("-C").arg(folder).status()?;
+    let done = Command::new("tar")
+        .arg("-xf")
+        .arg(archive)
+        .arg("-C")
+        .arg(folder)
+        .status()?;
     ensure!(done.success(), "tar -xf {}: {done}", archive.display());
     Ok(())
 }

@@ -31,10 +31,19 @@ pub(super) fn section(records: &Records) -> Result<Section> {
     let mut text = AGENTS.to_owned();
     text += &table(records, AGENT, "servers");
     let _ = write!(text, "\n{}", load(records, AGENT));
-    let _ = write!(text, " {}\n\n![memory](footprint-memory.svg)\n", at_rest(records, AGENT));
+    let _ = write!(
+        text,
+        " {}\n\n![memory](footprint-memory.svg)\n",
+        at_rest(records, AGENT)
+    );
     text += OPERATORS;
     text += &table(records, OPERATOR, "balancers");
-    let _ = write!(text, "\n{} {}\n", load(records, OPERATOR), at_rest(records, OPERATOR));
+    let _ = write!(
+        text,
+        "\n{} {}\n",
+        load(records, OPERATOR),
+        at_rest(records, OPERATOR)
+    );
     text += &images(records);
     Ok(Section {
         title: "Footprint: memory, processor, calls",
@@ -120,7 +129,10 @@ fn at_rest(records: &Records, setting: &str) -> String {
         return String::new();
     };
     let wrote = if writes > 0.0 {
-        format!("**{} of them writes**, where there should be none", Number(writes))
+        format!(
+            "**{} of them writes**, where there should be none",
+            Number(writes)
+        )
     } else {
         "none of them a write".to_owned()
     };
@@ -133,7 +145,12 @@ fn at_rest(records: &Records, setting: &str) -> String {
 fn images(records: &Records) -> String {
     let sizes = records.of(SIZE, IMAGE);
     let words = sizes.0.iter().map(|record| {
-        format!("the {}'s is {} {}", record.contender, Number(record.value), record.unit)
+        format!(
+            "the {}'s is {} {}",
+            record.contender,
+            Number(record.value),
+            record.unit
+        )
     });
     let words: Vec<String> = words.collect();
     if words.is_empty() {
@@ -146,7 +163,12 @@ fn picture(records: &Records) -> Result<String> {
     let memory = records.of(MEMORY, AGENT);
     let line = |contender: &str| Line {
         name: contender.to_owned(),
-        points: memory.by(contender).0.iter().map(|record| (record.x, record.value)).collect(),
+        points: memory
+            .by(contender)
+            .0
+            .iter()
+            .map(|record| (record.x, record.value))
+            .collect(),
     };
     let axes = Axes {
         title: "Resident memory on a node",
@@ -155,7 +177,10 @@ fn picture(records: &Records) -> Result<String> {
         x_by_factors: true,
         y_by_factors: false,
     };
-    plot::lines(axes, &memory.contenders().into_iter().map(line).collect::<Vec<_>>())
+    plot::lines(
+        axes,
+        &memory.contenders().into_iter().map(line).collect::<Vec<_>>(),
+    )
 }
 
 #[cfg(test)]
@@ -166,7 +191,11 @@ mod tests {
     #[test]
     fn writes_at_rest_are_told() {
         let mut records = Records::default();
-        let point = Point { setting: AGENT, contender: OURS, x: 1000 };
+        let point = Point {
+            setting: AGENT,
+            contender: OURS,
+            x: 1000,
+        };
         push(&mut records, &point, MEMORY, 15.0, "MiB");
         push(&mut records, &point, CALLS, 6.0, "calls/min");
         push(&mut records, &point, WRITES, 0.0, "calls/min");

@@ -89,7 +89,13 @@ impl Eyes {
                 self.rival = Some(start(of_pod(&pod)?, &command)?);
             }
             Request::EndRival => self.end_rival(),
-            Request::Rests => return Ok(if rests(self.find(&Who::Rival)?)? { Answer::Yes } else { Answer::No }),
+            Request::Rests => {
+                return Ok(if rests(self.find(&Who::Rival)?)? {
+                    Answer::Yes
+                } else {
+                    Answer::No
+                });
+            }
             Request::Watch { pod, kernel, server } => {
                 let pid = of_pod(&pod)?;
                 let stream = stream.try_clone()?;
@@ -108,7 +114,10 @@ impl Eyes {
 
     fn suspend(&mut self) -> Result<()> {
         let services = ServiceFolder::new(SERVICES.into());
-        let proxy = services.wanted()?.into_iter().find(|service| service.name == PROXY);
+        let proxy = services
+            .wanted()?
+            .into_iter()
+            .find(|service| service.name == PROXY);
         self.suspended = Some(proxy.context("the node runs no kube-proxy")?);
         services.remove(PROXY)?;
         let deadline = Instant::now() + PATIENCE;
@@ -138,7 +147,9 @@ impl Eyes {
             }
             Who::Program(name) => processes()?
                 .into_iter()
-                .find(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name))
+                .find(|pid| {
+                    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name)
+                })
                 .with_context(|| format!("no process {name}")),
         }
     }
@@ -182,7 +193,9 @@ fn of_pod(pod: &str) -> Result<i32> {
     let wanted = ["HOSTNAME", "POD_NAME"].map(|name| format!("{name}={pod}").into_bytes());
     let is_of_pod = |pid: &i32| {
         let variables = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        variables.split(|byte| *byte == 0).any(|variable| wanted.iter().any(|it| it == variable))
+        variables
+            .split(|byte| *byte == 0)
+            .any(|variable| wanted.iter().any(|it| it == variable))
     };
     processes()?
         .into_iter()
@@ -196,7 +209,9 @@ fn rests(pid: i32) -> Result<bool> {
     thread::sleep(MOMENT);
     let is_child = |other: &i32| {
         let stat = fs::read_to_string(format!("/proc/{other}/stat")).unwrap_or_default();
-        let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1));
+        let parent = stat
+            .rsplit_once(')')
+            .and_then(|(_, rest)| rest.split_whitespace().nth(1));
         parent.is_some_and(|parent| parent.parse() == Ok(pid))
     };
     Ok(usage(pid)?.busy == before && !processes()?.iter().any(is_child))
@@ -213,7 +228,9 @@ pub fn usage(pid: i32) -> Result<Usage> {
 /// From `/proc/PID/status` and `/proc/PID/stat`, whose times are in hundredths of a second.
 fn read_usage(status: &str, stat: &str, descriptors: u64) -> Option<Usage> {
     let field = |name: &str| -> Option<u64> {
-        let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        let value = status
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
         value.split_whitespace().next()?.parse().ok()
     };
     // The name, in parentheses, may have spaces. What follows begins with the third field.

@@ -116,7 +116,9 @@ impl Fleet {
             let api = api.clone();
             async move { api.create(&PostParams::default(), &slice).await }
         };
-        let all = stream::iter(self.slices.clone()).map(create).buffer_unordered(AT_ONCE);
+        let all = stream::iter(self.slices.clone())
+            .map(create)
+            .buffer_unordered(AT_ONCE);
         all.try_for_each(|_| async { Ok(()) }).await?;
         Ok(())
     }
@@ -136,7 +138,11 @@ impl Fleet {
             let name = slice.metadata.name.clone().unwrap_or_default();
             api.replace(&name, &PostParams::default(), &slice).await?;
             let written = now();
-            Ok(Change { server, begun, written })
+            Ok(Change {
+                server,
+                begun,
+                written,
+            })
         })
     }
 
@@ -149,14 +155,17 @@ impl Fleet {
             let begin = tokio::time::Instant::now();
             let write = |(number, slice): (usize, EndpointSlice)| {
                 let api = api.clone();
-                let due = begin + Duration::from_secs(1) * u32::try_from(number).unwrap_or(u32::MAX) / per_second;
+                let due =
+                    begin + Duration::from_secs(1) * u32::try_from(number).unwrap_or(u32::MAX) / per_second;
                 async move {
                     tokio::time::sleep_until(due).await;
                     let name = slice.metadata.name.clone().unwrap_or_default();
                     api.replace(&name, &PostParams::default(), &slice).await
                 }
             };
-            let all = stream::iter(changes.into_iter().enumerate()).map(write).buffered(AT_ONCE);
+            let all = stream::iter(changes.into_iter().enumerate())
+                .map(write)
+                .buffered(AT_ONCE);
             all.try_for_each(|_| async { Ok(()) }).await?;
             #[allow(clippy::cast_precision_loss, reason = "a few thousand")]
             Ok(count as f64 / begin.elapsed().as_secs_f64())

@@ -50,7 +50,8 @@ impl Eyes {
         // A new name each time: machines remember what was in a file that they have read.
         let program = paths.node(node).join(format!("{PROGRAM}{}", now()));
         remove_old(&paths.node(node))?;
-        fs::copy(std::env::current_exe()?, &program)?;
+        // By this path it is found even if a build has replaced it meanwhile.
+        fs::copy("/proc/self/exe", &program)?;
         let address = SocketAddr::from((node.address(), PORT));
         let log = paths.logs().join(format!("{name}-eyes.log"));
         let command = format!(
@@ -60,7 +61,8 @@ impl Eyes {
         );
         let order = Order::Run(["sh", "-c", &command].map(str::to_owned).to_vec());
         machine::queue(&paths, node).call(&order, PATIENCE)?;
-        let stream = connect(address).with_context(|| format!("the eyes in {name}; see {}", log.display()))?;
+        let stream =
+            connect(address).with_context(|| format!("the eyes in {name}; see {}", log.display()))?;
         let mut eyes = Self {
             node: name.to_owned(),
             stream: BufReader::new(stream),

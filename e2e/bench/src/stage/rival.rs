@@ -65,5 +65,7 @@ pub fn start(space: &Space<'_>, eyes: &mut Eyes, kernel: Kernel) -> Result<()> {
 /// Ends it, and takes its pod away.
 pub fn end(space: &Space<'_>, eyes: &mut Eyes, kernel: Kernel) -> Result<()> {
     eyes.ask(&Request::EndRival)?;
-    space.kubectl(&format!("delete pod {} --wait=true", kernel.mode())).map(drop)
+    space
+        .kubectl(&format!("delete pod {} --wait=true", kernel.mode()))
+        .map(drop)
 }

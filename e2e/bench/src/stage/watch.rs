@@ -89,7 +89,10 @@ impl Watch {
             let _ = commands.read_events()?;
             let save = Command::new("iptables-save").args(["-t", "nat"]).output();
             let rules = save.context("iptables-save")?.stdout;
-            if String::from_utf8_lossy(&rules).lines().any(|line| line.ends_with(&wanted)) {
+            if String::from_utf8_lossy(&rules)
+                .lines()
+                .any(|line| line.ends_with(&wanted))
+            {
                 return Ok(Ok(Sight { at, not_before }));
             }
             not_before = at;
@@ -99,7 +102,11 @@ impl Watch {
 }
 
 fn watch_lock() -> Result<Inotify> {
-    File::options().create(true).append(true).open(LOCK).context(LOCK)?;
+    File::options()
+        .create(true)
+        .append(true)
+        .open(LOCK)
+        .context(LOCK)?;
     let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
     inotify.add_watch(LOCK, AddWatchFlags::IN_CLOSE)?;
     Ok(inotify)

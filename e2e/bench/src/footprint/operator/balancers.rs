@@ -31,7 +31,9 @@ pub(super) struct Stage {
 
 impl Stage {
     pub(super) fn new(server: &ApiServer) -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         let client = runtime.block_on(server.client())?;
         let stage = Self { runtime, client };
         stage.runtime.block_on(stage.furnish())?;
@@ -40,11 +42,15 @@ impl Stage {
 
     async fn furnish(&self) -> Result<()> {
         let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": NAMESPACE}}))?;
-        Api::all(self.client.clone()).create(&PostParams::default(), &namespace).await?;
+        Api::all(self.client.clone())
+            .create(&PostParams::default(), &namespace)
+            .await?;
         let service: Service = serde_json::from_value(json!({
             "metadata": {"name": "web"}, "spec": {"selector": {"app": "web"}, "ports": [{"name": "http", "port": 80}]},
         }))?;
-        Api::namespaced(self.client.clone(), NAMESPACE).create(&PostParams::default(), &service).await?;
+        Api::namespaced(self.client.clone(), NAMESPACE)
+            .create(&PostParams::default(), &service)
+            .await?;
         let nodes: Api<Node> = Api::all(self.client.clone());
         for number in 0..NODES {
             let node: Node = serde_json::from_value(json!({
@@ -52,7 +58,9 @@ impl Stage {
             }))?;
             nodes.create(&PostParams::default(), &node).await?;
             let status = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
-            nodes.patch_status(&node.name_any(), &PatchParams::default(), &Patch::Merge(status)).await?;
+            nodes
+                .patch_status(&node.name_any(), &PatchParams::default(), &Patch::Merge(status))
+                .await?;
         }
         Ok(())
     }
@@ -60,7 +68,12 @@ impl Stage {
     /// Makes balancers until there are so many, and waits until the operator calls all of them ready.
     pub(super) fn grow(&self, count: usize) -> Result<()> {
         self.runtime.block_on(async {
-            let there = self.balancers().list_metadata(&ListParams::default()).await?.items.len();
+            let there = self
+                .balancers()
+                .list_metadata(&ListParams::default())
+                .await?
+                .items
+                .len();
             each(there..count, |number| self.make(number)).await?;
             let sets = self.replica_sets(count).await?;
             each(there..count, |number| self.serve(number, &sets)).await?;
@@ -109,7 +122,8 @@ impl Stage {
             let pod = pod(set, agent)?;
             pods.create(&PostParams::default(), &pod).await?;
             let status = Patch::Merge(json!({"status": running(&pod)}));
-            pods.patch_status(&pod.name_any(), &PatchParams::default(), &status).await?;
+            pods.patch_status(&pod.name_any(), &PatchParams::default(), &status)
+                .await?;
         }
         self.report(number, &set.name_any(), SERVERS).await
     }
@@ -124,12 +138,18 @@ impl Stage {
             observed_generation: Some(1),
             table_hash: Some("0123456789abcdef".to_owned()),
             mtu: Some(1450),
-            servers: Some(ServerCounts { total: SERVERS, healthy, ..ServerCounts::default() }),
+            servers: Some(ServerCounts {
+                total: SERVERS,
+                healthy,
+                ..ServerCounts::default()
+            }),
             ..AgentStatus::default()
         };
         let entries: Vec<AgentStatus> = (0..AGENTS_EACH).map(entry).collect();
         let status = Patch::Merge(json!({"status": {"agents": entries}}));
-        self.balancers().patch_status(&name(number), &PatchParams::default(), &status).await?;
+        self.balancers()
+            .patch_status(&name(number), &PatchParams::default(), &status)
+            .await?;
         Ok(())
     }
 
@@ -138,7 +158,11 @@ impl Stage {
         loop {
             let all = self.balancers().list(&ListParams::default()).await?.items;
             let is_ready = |lb: &&PortableLoadBalancer| {
-                let conditions = lb.status.as_ref().map(|status| &status.conditions[..]).unwrap_or_default();
+                let conditions = lb
+                    .status
+                    .as_ref()
+                    .map(|status| &status.conditions[..])
+                    .unwrap_or_default();
                 condition::find(conditions, condition::READY).is_some_and(|it| it.status == "True")
             };
             let ready = all.iter().filter(is_ready).count();
@@ -146,7 +170,10 @@ impl Stage {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                let status = all.iter().find(|lb| !is_ready(lb)).and_then(|lb| lb.status.clone());
+                let status = all
+                    .iter()
+                    .find(|lb| !is_ready(lb))
+                    .and_then(|lb| lb.status.clone());
                 bail!("{ready} of {count} balancers are ready; another: {status:?}");
             }
             sleep(Duration::from_millis(500)).await;
@@ -174,7 +201,10 @@ impl Stage {
                     self.report(balancer, &set, healthy).await
                 }
             });
-            stream::iter(reports).buffered(AT_ONCE).try_for_each(|()| async { Ok(()) }).await?;
+            stream::iter(reports)
+                .buffered(AT_ONCE)
+                .try_for_each(|()| async { Ok(()) })
+                .await?;
             Ok(f64::from(all) / begin.elapsed().as_secs_f64())
         })
     }
@@ -198,7 +228,11 @@ fn node(number: usize) -> String {
 
 /// A pod as a `ReplicaSet`'s controller makes it.
 fn pod(set: &ReplicaSet, agent: usize) -> Result<Pod> {
-    let template = set.spec.as_ref().and_then(|spec| spec.template.clone()).context("no template")?;
+    let template = set
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.template.clone())
+        .context("no template")?;
     let metadata = template.metadata.unwrap_or_default();
     let mut spec = serde_json::to_value(template.spec)?;
     spec["nodeName"] = json!(node(agent));
@@ -218,7 +252,11 @@ fn pod(set: &ReplicaSet, agent: usize) -> Result<Pod> {
 
 /// The status that a kubelet writes.
 fn running(pod: &Pod) -> Value {
-    let image = pod.spec.iter().flat_map(|spec| &spec.containers).find_map(|container| container.image.clone());
+    let image = pod
+        .spec
+        .iter()
+        .flat_map(|spec| &spec.containers)
+        .find_map(|container| container.image.clone());
     let started = "2026-01-01T00:00:00Z";
     json!({
         "phase": "Running", "podIP": "10.244.1.7", "hostIP": "10.98.0.11", "startTime": started,
