@@ -69,7 +69,7 @@ from before the request to the API server until the kernel has the new server, a
 on the node. The agent and the two kube-proxies are on three nodes, in turns; the nodes' own kube-proxies are stopped \
 meanwhile. Both kube-proxies follow the same change. Ours follows a Service of its own, changed when \
 both have done all their work; they have the next change when the pause of a second that kube-proxy (by iptables) makes \
-after each sync is over. All nodes, the API \
+after each sync is over, and in ipvs mode see fewer changes, since each costs them seconds of work. All nodes, the API \
 server and etcd share the machine's processors.\n";
 
 fn rows(setting: &str, values: &Records) -> Vec<Row> {

@@ -19,34 +19,47 @@ const NODES: [&str; 3] = ["node1", "node2", "node3"];
 const RIVALS: [Kernel; 2] = [Kernel::Iptables, Kernel::Ipvs];
 /// kube-proxy's own pause after each of its syncs, and a little more.
 const REST: Duration = Duration::from_millis(1150);
+/// Between two changes of ours.
+const PAUSE: Duration = Duration::from_millis(150);
 /// Changes before those that count: programs are read from the disk, and connections made.
 const WARM_UP: u32 = 2;
 
+/// How many changes each sees in a block. Those of kube-proxy take long, in ipvs mode seconds, since it starts dozens of
+/// programs for each.
+#[derive(Clone, Copy)]
+struct Counts {
+    ours: u32,
+    iptables: u32,
+    ipvs: u32,
+}
+
 /// Everything that is measured.
 pub(super) fn measure(space: &Space<'_>, plan: Plan, records: &mut Records) -> Result<()> {
-    let blocks = plan.pick(3, 1);
-    let changes: u32 = plan.pick(67, 20);
-    for block in 0..blocks {
+    let (full, quick) = (
+        Counts {
+            ours: 67,
+            iptables: 20,
+            ipvs: 10,
+        },
+        Counts {
+            ours: 20,
+            iptables: 6,
+            ipvs: 3,
+        },
+    );
+    for block in 0..plan.pick(3, 1) {
         let at = |place: usize| Eyes::open(NODES[(usize::try_from(block)? + place) % NODES.len()]);
         let mut eyes = [at(0)?, at(1)?, at(2)?];
         for eyes in &mut eyes {
             eyes.ask(&Request::SuspendProxy)?;
         }
-        let [_, rivals @ ..] = &mut eyes;
-        for (eyes, kernel) in rivals.iter_mut().zip(RIVALS) {
-            rival::start(space, eyes, kernel)?;
-        }
         for size in super::SIZES {
-            let first = block * changes;
+            println!("block {block}: {size} endpoints");
             let mut scene = Scene::make(space, &mut eyes, size)?;
             scene
-                .run(first..first + changes, records)
+                .run(block, plan.pick(full, quick), records)
                 .with_context(|| format!("{size} endpoints, block {block}"))?;
-            space.kubectl("delete plb,services,endpointslices --all --wait=true")?;
-        }
-        let [_, rivals @ ..] = &mut eyes;
-        for (eyes, kernel) in rivals.iter_mut().zip(RIVALS) {
-            rival::end(space, eyes, kernel)?;
+            scene.end()?;
         }
     }
     Ok(())
@@ -60,10 +73,15 @@ struct Scene<'a, 'b> {
     ours: Fleet,
     theirs: Fleet,
     agent: Agent,
+    /// How many of the kube-proxies still take part.
+    rivals: usize,
 }
 
 impl<'a, 'b> Scene<'a, 'b> {
     fn make(space: &'a Space<'b>, eyes: &'a mut [Eyes; 3], size: usize) -> Result<Self> {
+        for (eyes, kernel) in eyes[1..].iter_mut().zip(RIVALS) {
+            rival::start(space, eyes, kernel)?;
+        }
         let ours = Fleet::create(space, "ours", size, Audience::Ours)?;
         let theirs = Fleet::create(space, "theirs", size, Audience::KubeProxy)?;
         space.apply(&balancer(&ours.name, &eyes[0].node))?;
@@ -77,6 +95,7 @@ impl<'a, 'b> Scene<'a, 'b> {
             ours,
             theirs,
             agent,
+            rivals: RIVALS.len(),
         };
         for _ in 0..WARM_UP {
             scene.change_theirs()?;
@@ -86,54 +105,65 @@ impl<'a, 'b> Scene<'a, 'b> {
         Ok(scene)
     }
 
-    fn run(&mut self, rounds: std::ops::Range<u32>, records: &mut Records) -> Result<()> {
-        let round = rounds.start;
+    fn run(&mut self, block: u32, counts: Counts, records: &mut Records) -> Result<()> {
+        let first = block * counts.ours;
         for place in 0..self.eyes.len() {
             let (uncertainty, ahead) = self.eyes[place].compare_clocks()?;
             let node = &self.eyes[place].node;
-            records.0.push(self.record(CLOCK, node, round, uncertainty));
+            records.0.push(self.record(CLOCK, node, block, uncertainty));
             println!("{node}: its clock is {ahead:.3} ms ahead, give or take {uncertainty:.3}");
         }
         let before = latency(&self.agent.metrics()?);
-        for round in rounds {
-            self.round(round, records)?;
+        for number in 0..counts.ours {
+            if number == counts.ipvs {
+                self.rivals = 1;
+                self.eyes[2].ask(&Request::EndRival)?;
+            }
+            if number < counts.iptables {
+                self.theirs(first + number, records)?;
+            }
+            self.ours(first + number, records)?;
         }
         if let Some(own) = mean(before, latency(&self.agent.metrics()?)) {
-            records.0.push(self.record(AGENT, OURS, round, own));
+            records.0.push(self.record(AGENT, OURS, block, own));
         }
         Ok(())
     }
 
-    /// One change of each of the two Services. Ours comes when both kube-proxies have nothing more to do.
-    fn round(&mut self, round: u32, records: &mut Records) -> Result<()> {
+    fn theirs(&mut self, round: u32, records: &mut Records) -> Result<()> {
         let (change, sights) = self.change_theirs()?;
         for (kernel, sight) in RIVALS.iter().zip(sights) {
             self.note(kernel.rival(), round, (change, sight), records);
         }
-        self.rest()?;
+        self.rest()
+    }
+
+    /// Ours comes when the kube-proxies have nothing more to do.
+    fn ours(&mut self, round: u32, records: &mut Records) -> Result<()> {
         let (change, sight) = self.change_ours()?;
         self.note(OURS, round, (change, sight), records);
         let written = milliseconds_between(change.begun, change.written);
         records.0.push(self.record(WRITTEN, OURS, round, written));
+        std::thread::sleep(PAUSE);
         Ok(())
     }
 
     /// Both kube-proxies have work to do after their kernels have the server. Then one of them pauses.
     fn rest(&mut self) -> Result<()> {
-        self.eyes[1..].iter_mut().try_for_each(Eyes::wait_for_rest)?;
+        let mut rivals = self.eyes[1..].iter_mut().take(self.rivals);
+        rivals.try_for_each(Eyes::wait_for_rest)?;
         std::thread::sleep(REST);
         Ok(())
     }
 
-    fn change_theirs(&mut self) -> Result<(Change, [Sight; 2])> {
+    fn change_theirs(&mut self) -> Result<(Change, Vec<Sight>)> {
+        let rivals = &mut self.eyes[1..=self.rivals];
         let change = self.theirs.change_watched(self.space, |server| {
-            for (eyes, kernel) in self.eyes[1..].iter_mut().zip(RIVALS) {
-                eyes.watch(kernel.mode(), kernel, server)?;
-            }
-            Ok(())
+            let mut each = rivals.iter_mut().zip(RIVALS);
+            each.try_for_each(|(eyes, kernel)| eyes.watch(kernel.mode(), kernel, server))
         })?;
-        let [_, iptables, ipvs] = &mut *self.eyes;
-        Ok((change, [iptables.seen()?, ipvs.seen()?]))
+        let sights: Result<_> = rivals.iter_mut().map(Eyes::seen).collect();
+        Ok((change, sights?))
     }
 
     fn change_ours(&mut self) -> Result<(Change, Sight)> {
@@ -141,6 +171,14 @@ impl<'a, 'b> Scene<'a, 'b> {
             self.eyes[0].watch(&self.agent.pod, Kernel::Ipvs, server)
         })?;
         Ok((change, self.eyes[0].seen()?))
+    }
+
+    fn end(self) -> Result<()> {
+        for (eyes, kernel) in self.eyes[1..].iter_mut().zip(RIVALS) {
+            rival::end(self.space, eyes, kernel)?;
+        }
+        let all = "delete plb,services,endpointslices --all --wait=true";
+        self.space.kubectl(all).map(drop)
     }
 
     fn note(&self, contender: &str, round: u32, (change, sight): (Change, Sight), records: &mut Records) {
