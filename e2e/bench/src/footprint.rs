@@ -94,26 +94,30 @@ fn note(records: &mut Records, point: &Point<'_>, measured: &Measured) {
         records,
         point,
         measured.figure,
-        measured.share,
-        "% of a processor",
+        (measured.share, "% of a processor"),
     );
     if measured.figure == REST {
         let usage = measured.usage;
-        push(records, point, MEMORY, usage.resident as f64 / 1024.0, "MiB");
-        push(records, point, ANONYMOUS, usage.anonymous as f64 / 1024.0, "MiB");
-        push(records, point, THREADS, usage.threads as f64, "threads");
+        push(records, point, MEMORY, (usage.resident as f64 / 1024.0, "MiB"));
+        push(
+            records,
+            point,
+            ANONYMOUS,
+            (usage.anonymous as f64 / 1024.0, "MiB"),
+        );
+        push(records, point, THREADS, (usage.threads as f64, "threads"));
         push(
             records,
             point,
             DESCRIPTORS,
-            usage.descriptors as f64,
-            "descriptors",
+            (usage.descriptors as f64, "descriptors"),
         );
     }
 }
 
+/// A value with its unit.
 #[allow(clippy::cast_precision_loss, reason = "sizes are small")]
-fn push(records: &mut Records, point: &Point<'_>, figure: &str, value: f64, unit: &str) {
+fn push(records: &mut Records, point: &Point<'_>, figure: &str, (value, unit): (f64, &str)) {
     records.0.push(Record {
         figure: figure.to_owned(),
         setting: point.setting.to_owned(),

@@ -110,7 +110,7 @@ impl<'a, 'b> Scene<'a, 'b> {
         for place in 0..self.eyes.len() {
             let (uncertainty, ahead) = self.eyes[place].compare_clocks()?;
             let node = &self.eyes[place].node;
-            records.0.push(self.record(CLOCK, node, block, uncertainty));
+            records.0.push(self.record(node, block, (CLOCK, uncertainty)));
             println!("{node}: its clock is {ahead:.3} ms ahead, give or take {uncertainty:.3}");
         }
         let before = latency(&self.agent.metrics()?);
@@ -125,7 +125,7 @@ impl<'a, 'b> Scene<'a, 'b> {
             self.ours(first + number, records)?;
         }
         if let Some(own) = mean(before, latency(&self.agent.metrics()?)) {
-            records.0.push(self.record(AGENT, OURS, block, own));
+            records.0.push(self.record(OURS, block, (AGENT, own)));
         }
         Ok(())
     }
@@ -133,7 +133,9 @@ impl<'a, 'b> Scene<'a, 'b> {
     fn theirs(&mut self, round: u32, records: &mut Records) -> Result<()> {
         let (change, sights) = self.change_theirs()?;
         for (kernel, sight) in RIVALS.iter().zip(sights) {
-            self.note(kernel.rival(), round, (change, sight), records);
+            records
+                .0
+                .extend(self.note(kernel.rival(), round, (change, sight)));
         }
         self.rest()
     }
@@ -141,9 +143,9 @@ impl<'a, 'b> Scene<'a, 'b> {
     /// Ours comes when the kube-proxies have nothing more to do.
     fn ours(&mut self, round: u32, records: &mut Records) -> Result<()> {
         let (change, sight) = self.change_ours()?;
-        self.note(OURS, round, (change, sight), records);
+        records.0.extend(self.note(OURS, round, (change, sight)));
         let written = milliseconds_between(change.begun, change.written);
-        records.0.push(self.record(WRITTEN, OURS, round, written));
+        records.0.push(self.record(OURS, round, (WRITTEN, written)));
         std::thread::sleep(PAUSE);
         Ok(())
     }
@@ -181,17 +183,17 @@ impl<'a, 'b> Scene<'a, 'b> {
         self.space.kubectl(all).map(drop)
     }
 
-    fn note(&self, contender: &str, round: u32, (change, sight): (Change, Sight), records: &mut Records) {
-        let took = milliseconds_between(change.begun, sight.at);
-        records.0.push(self.record(CONVERGENCE, contender, round, took));
-        let resolution = milliseconds_between(sight.not_before, sight.at);
-        records
-            .0
-            .push(self.record(RESOLUTION, contender, round, resolution));
+    fn note(&self, contender: &str, round: u32, (change, sight): (Change, Sight)) -> [Record; 2] {
+        [
+            (CONVERGENCE, milliseconds_between(change.begun, sight.at)),
+            (RESOLUTION, milliseconds_between(sight.not_before, sight.at)),
+        ]
+        .map(|value| self.record(contender, round, value))
     }
 
+    /// A value of a figure.
     #[allow(clippy::cast_precision_loss, reason = "a thousand at most")]
-    fn record(&self, figure: &str, contender: &str, round: u32, value: f64) -> Record {
+    fn record(&self, contender: &str, round: u32, (figure, value): (&str, f64)) -> Record {
         Record {
             figure: figure.to_owned(),
             setting: setting(self.size),

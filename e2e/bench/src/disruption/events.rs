@@ -88,7 +88,7 @@ pub(super) const ALL: [Event; 6] = [
 /// The node that dies.
 pub(super) const VICTIM: &str = "node3";
 /// How long it is dead: longer than it takes the cluster to notice.
-const DEAD: Duration = Duration::from_secs(60);
+const DEAD: Duration = Duration::from_mins(1);
 
 fn kill_containers(stage: &Stage<'_, '_>, agents: &[[Agent; 2]], _: usize) -> Result<()> {
     for [agent, _] in agents {

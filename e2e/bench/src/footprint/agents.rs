@@ -42,6 +42,9 @@ pub(super) fn measure(plan: Plan, records: &mut Records) -> Result<()> {
     })
 }
 
+/// Who took what until before, and until after.
+type Taken = (&'static str, Usage, Usage);
+
 /// One agent and, up to a size, two kube-proxies.
 struct Scene<'a, 'b> {
     space: &'a Space<'b>,
@@ -111,15 +114,13 @@ impl<'a, 'b> Scene<'a, 'b> {
             records,
             &self.point(OURS),
             CALLS,
-            count(is_of_agents),
-            "calls/min",
+            (count(is_of_agents), "calls/min"),
         );
         super::push(
             records,
             &self.point(OURS),
             WRITES,
-            count(is_write_of_agents),
-            "calls/min",
+            (count(is_write_of_agents), "calls/min"),
         );
         self.load(plan.pick(10, 4), records)
     }
@@ -146,7 +147,7 @@ impl<'a, 'b> Scene<'a, 'b> {
                         &self.point(contender),
                         &Measured::under_load(before, after, took),
                     );
-                    super::push(records, &self.point(contender), LOAD, rate, "changes/s");
+                    super::push(records, &self.point(contender), LOAD, (rate, "changes/s"));
                 }
             }
         }
@@ -162,10 +163,7 @@ impl<'a, 'b> Scene<'a, 'b> {
     }
 
     /// What each has taken before and after, and how long it took.
-    fn during(
-        &mut self,
-        work: impl FnOnce(&mut Self) -> Result<()>,
-    ) -> Result<(Duration, Vec<(&'static str, Usage, Usage)>)> {
+    fn during(&mut self, work: impl FnOnce(&mut Self) -> Result<()>) -> Result<(Duration, Vec<Taken>)> {
         let (before, begin) = (self.usages()?, Instant::now());
         work(self)?;
         let took = begin.elapsed();

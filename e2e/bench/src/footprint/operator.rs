@@ -48,7 +48,7 @@ pub(super) fn images(records: &mut Records) -> Result<()> {
             x: 0,
         };
         #[allow(clippy::cast_precision_loss, reason = "images are small")]
-        push(records, &point, SIZE, size as f64 / f64::from(1 << 20), "MiB");
+        push(records, &point, SIZE, (size as f64 / f64::from(1 << 20), "MiB"));
     }
     Ok(())
 }
@@ -90,7 +90,7 @@ fn alone(plan: Plan, records: &mut Records) -> Result<()> {
         let rate = stage.report_steadily(PER_SECOND, plan.pick(10, 4))?;
         let measured = Measured::under_load(before, operator.usage()?, begin.elapsed());
         note(records, &point, &measured);
-        push(records, &point, LOAD, rate, "changes/s");
+        push(records, &point, LOAD, (rate, "changes/s"));
     }
     Ok(())
 }
@@ -113,11 +113,10 @@ fn rest(
         records,
         point,
         CALLS,
-        now.since(&earlier, is_of_operator) * a_minute,
-        "calls/min",
+        (now.since(&earlier, is_of_operator) * a_minute, "calls/min"),
     );
     let writes = now.since(&earlier, |call| is_of_operator(call) && call.is_write());
-    push(records, point, WRITES, writes * a_minute, "calls/min");
+    push(records, point, WRITES, (writes * a_minute, "calls/min"));
     Ok(())
 }
 

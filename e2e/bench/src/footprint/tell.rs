@@ -196,13 +196,13 @@ mod tests {
             contender: OURS,
             x: 1000,
         };
-        push(&mut records, &point, MEMORY, 15.0, "MiB");
-        push(&mut records, &point, CALLS, 6.0, "calls/min");
-        push(&mut records, &point, WRITES, 0.0, "calls/min");
+        push(&mut records, &point, MEMORY, (15.0, "MiB"));
+        push(&mut records, &point, CALLS, (6.0, "calls/min"));
+        push(&mut records, &point, WRITES, (0.0, "calls/min"));
         let told = section(&records).unwrap();
         assert!(told.text.contains("none of them a write"), "{}", told.text);
         assert!((told.rows[0].ratio.median - 1.25).abs() < 1e-9);
-        push(&mut records, &point, WRITES, 2.0, "calls/min");
+        push(&mut records, &point, WRITES, (2.0, "calls/min"));
         let told = section(&records).unwrap();
         assert!(told.text.contains("**2.00 of them writes**"), "{}", told.text);
     }

@@ -19,7 +19,7 @@ use super::wire::{Kernel, Sight};
 pub const LOCK: &str = "/run/plb-bench-xtables.lock";
 
 /// A server that is not there after this long is not waited for.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 /// Between two looks at IPVS.
 const PAUSE: Duration = Duration::from_millis(2);
 /// New servers stand first in the list, behind the few services there are: this much of it is enough.
