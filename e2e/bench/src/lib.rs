@@ -3,6 +3,9 @@
 //! A [`suite::Suite`] measures into [`record::Record`]s, which are kept as CSV. Everything a reader sees is computed
 //! from those files alone ([`page`]), so the page can be written again without measuring.
 
+pub mod convergence;
+pub mod disruption;
+pub mod footprint;
 pub mod inside;
 pub mod latency;
 pub mod machine;
@@ -17,6 +20,7 @@ pub mod row;
 pub mod run;
 pub mod site;
 pub mod spread;
+pub mod stage;
 pub mod steering;
 pub mod suite;
 pub mod suites;

@@ -1,9 +1,11 @@
 //! `bench`: measures, and writes the page.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use bench::plan::Plan;
+use bench::stage::eyes;
 use bench::suite::Suite;
 use bench::{inside, page, run, suites};
 use clap::{Parser, Subcommand};
@@ -35,6 +37,9 @@ enum Command {
     /// The part of a suite that runs in a machine of its own.
     #[command(subcommand, hide = true)]
     Inside(inside::Inside),
+    /// Look around in a node of the lab, for the suite that started this (used by the suites themselves).
+    #[command(hide = true)]
+    Eyes { address: SocketAddr },
 }
 
 fn main() -> Result<()> {
@@ -46,6 +51,7 @@ fn main() -> Result<()> {
         }
         Command::Inside(inside) => inside.run(),
         Command::Page => page::write(&cli.folder, &suites::all()),
+        Command::Eyes { address } => eyes::serve(address),
         Command::List => {
             for suite in suites::all() {
                 println!(

@@ -11,6 +11,9 @@ pub fn all() -> Vec<Box<dyn Suite>> {
         Box::new(crate::latency::Latency),
         Box::new(crate::steering::Steering),
         Box::new(crate::programming::Programming),
+        Box::new(crate::convergence::Convergence),
+        Box::new(crate::disruption::Disruption),
+        Box::new(crate::footprint::Footprint),
         Box::new(crate::profile::Profile),
     ]
 }
