@@ -2,7 +2,9 @@
 
 mod fronts;
 mod health;
+mod held;
 mod settings;
+mod switch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -21,8 +23,7 @@ use crate::table::{Family, Forwarding, Listener, Path, Server, Service, Table, W
 use crate::trust::Trust;
 use crate::ways::Ways;
 
-/// Servers that took connections when the agent started, and how packets reached them.
-pub type Adopted = BTreeMap<(Listener, SocketAddr), Forwarding>;
+pub use held::Held;
 
 /// Everything that the wanted table is made of.
 #[derive(Clone, Copy, Debug)]
@@ -43,8 +44,8 @@ pub struct Inputs<'a> {
     pub checks: &'a Checks,
     /// What they answered.
     pub health: &'a Health,
-    /// What the kernel held at start.
-    pub adopted: &'a Adopted,
+    /// What the kernel holds.
+    pub held: &'a Held,
 }
 
 /// The wanted table and what is to be told of it.

@@ -7,8 +7,10 @@ use crd::{PortableLoadBalancer, PortableLoadBalancerSpec};
 use k8s_openapi::api::core::v1::ServicePort;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
+
 use crate::addresses::Addresses;
-use crate::desired::{Adopted, Desired, Inputs, desired};
+use crate::dataplane::Observed;
+use crate::desired::{Desired, Held, Inputs, desired};
 use crate::health::{Change, Checks, Health, Targets};
 use crate::trust::Trust;
 use crate::ways::Ways;
@@ -61,7 +63,7 @@ pub struct Facts {
     service: Option<(String, Option<Vec<ServicePort>>)>,
     slices: Option<(String, Vec<Arc<EndpointSlice>>)>,
     health: Health,
-    adopted: Adopted,
+    held: Held,
     /// When the oldest change of slices came that is not in the kernel yet.
     changed: Option<Instant>,
 }
@@ -127,15 +129,15 @@ impl Facts {
         self.changed.take()
     }
 
-    /// Takes what the kernel held at start.
-    pub fn adopt(&mut self, adopted: Adopted) {
-        self.adopted = adopted;
+    /// Takes what the kernel holds.
+    pub fn see(&mut self, observed: Arc<Observed>) {
+        self.held.see(observed);
     }
 
     /// Who is asked now. What was learnt of others is forgotten.
     pub fn asked(&mut self, targets: &Targets) {
         self.health.retain(targets);
-        self.adopted.retain(|server, _| targets.contains_key(server));
+        self.held.asked(targets, &self.health);
     }
 
     /// What is wanted; `None` until all of it is known, so that nothing is removed for want of knowledge.
@@ -155,7 +157,7 @@ impl Facts {
             ways,
             checks: &balancer.checks,
             health: &self.health,
-            adopted: &self.adopted,
+            held: &self.held,
         });
         Some(Wanted {
             desired,

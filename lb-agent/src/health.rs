@@ -39,12 +39,14 @@ pub struct Target {
     pub source: Option<IpAddr>,
     /// What is asked.
     pub check: Arc<Check>,
+    /// An agent before this one had put it out: it begins as one that fails.
+    pub is_doubted: bool,
 }
 
 impl Target {
-    /// The way that it is asked by, if that is one of its own.
+    /// The way that it is asked by, if it has to be proven.
     fn way(&self) -> Option<Way> {
-        self.mark.map(|mark| (mark, self.to))
+        (self.mark.is_some() || self.is_doubted).then_some((self.mark, self.to))
     }
 
     /// A server that is asked at its own address.
@@ -60,6 +62,7 @@ impl Target {
             mark: None,
             source: None,
             check,
+            is_doubted: false,
         }
     }
 }
@@ -76,11 +79,11 @@ pub struct Change {
     pub failure: Option<Reason>,
 }
 
-/// A mark, and where it was asked: a way of its own to a server.
-type Way = (NonZeroU32, SocketAddr);
+/// A mark, if it is a way of its own to a server, and where it was asked.
+type Way = (Option<NonZeroU32>, SocketAddr);
 
-/// All verdicts. Who is not proven to fail may take new connections, but for those that are asked by a way of their
-/// own: of that way it must be proven once that it leads there.
+/// All verdicts. Who is not proven to fail may take new connections, but for those that an agent before this one had
+/// put out, and those that are asked by a way of their own: of that way it must be proven once that it leads there.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
     failing: BTreeMap<Target, Reason>,
@@ -101,18 +104,35 @@ impl Health {
     /// Why the target must take no new connections, if so.
     #[must_use]
     pub fn failure(&self, target: &Target) -> Option<Reason> {
+        let doubt = (target.is_doubted && !self.is_proven(target)).then_some(Reason::Unproven);
+        self.found(target).or(doubt)
+    }
+
+    /// What answers, or their want, told of the target.
+    #[must_use]
+    pub fn found(&self, target: &Target) -> Option<Reason> {
         self.failing.get(target).copied()
+    }
+
+    /// Whether the target has answered well, or does not have to.
+    #[must_use]
+    pub fn is_proven(&self, target: &Target) -> bool {
+        target.way().is_none_or(|way| self.proven.contains(&way))
     }
 
     /// Why it is not known that the target's way leads there, if so.
     #[must_use]
     pub fn doubt(&self, target: &Target) -> Option<Reason> {
-        let way = target.way().filter(|way| !self.proven.contains(way));
-        way.map(|_| self.failure(target).unwrap_or(Reason::Unproven))
+        let is_doubt = target.mark.is_some() && !self.is_proven(target);
+        is_doubt.then(|| self.found(target).unwrap_or(Reason::Unproven))
     }
 
-    /// Forgets the proofs of those that are asked no more.
+    /// Forgets those that are asked no more.
     pub fn retain(&mut self, asked: &Targets) {
+        if !self.failing.is_empty() {
+            let asked: BTreeSet<&Target> = asked.values().flatten().collect();
+            self.failing.retain(|target, _| asked.contains(target));
+        }
         if !self.proven.is_empty() {
             let ways: BTreeSet<Way> = asked.values().flatten().filter_map(Target::way).collect();
             self.proven.retain(|way| ways.contains(way));
