@@ -139,3 +139,59 @@ impl Health {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::fixture::{at, http};
+    use crd::PortableLoadBalancerSpec;
+
+    fn target(is_doubted: bool) -> Target {
+        let text =
+            "{backends: {service: {name: web}}, ports: [{name: http, port: 80}], healthCheck: {type: TCP}}";
+        let spec: PortableLoadBalancerSpec = serde_yaml::from_str(text).expect("a spec");
+        let check = Checks::new(&spec).of(0).expect("a check").clone();
+        Target {
+            is_doubted,
+            ..Target::direct(at(1), check)
+        }
+    }
+
+    fn heard(health: &mut Health, target: &Target, failure: Option<Reason>) -> Option<Reason> {
+        health.take(Change {
+            target: target.clone(),
+            failure,
+        });
+        health.failure(target)
+    }
+
+    #[test]
+    fn who_was_put_out_fails_until_it_answers_well() {
+        let (mut health, doubted) = (Health::default(), target(true));
+        assert_eq!(health.failure(&target(false)), None);
+        assert_eq!(health.failure(&doubted), Some(Reason::Unproven));
+        assert_eq!(
+            heard(&mut health, &doubted, Some(Reason::Timeout)),
+            Some(Reason::Timeout)
+        );
+        assert!(!health.is_proven(&doubted));
+        assert_eq!(heard(&mut health, &doubted, None), None);
+        assert!(health.is_proven(&doubted));
+    }
+
+    #[test]
+    fn who_is_asked_no_more_is_forgotten() {
+        let (mut health, plain, doubted) = (Health::default(), target(false), target(true));
+        heard(&mut health, &plain, Some(Reason::Timeout));
+        heard(&mut health, &doubted, None);
+        health.retain(&Targets::from([(
+            (http(), at(1)),
+            vec![plain.clone(), doubted.clone()],
+        )]));
+        assert_eq!(health.failure(&plain), Some(Reason::Timeout));
+        assert!(health.is_proven(&doubted));
+        health.retain(&Targets::new());
+        assert_eq!(health.failure(&plain), None);
+        assert_eq!(health.failure(&doubted), Some(Reason::Unproven));
+    }
+}
