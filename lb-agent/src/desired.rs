@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use crd::PortableLoadBalancerSpec;
 use crd::target::TargetError;
+use ipnetwork::IpNetwork;
 use k8s_openapi::api::core::v1::ServicePort;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
@@ -46,6 +47,8 @@ pub struct Inputs<'a> {
     pub health: &'a Health,
     /// What the kernel holds.
     pub held: &'a Held,
+    /// The networks that servers by address have to be in; `None`: any.
+    pub networks: Option<&'a [IpNetwork]>,
 }
 
 /// The wanted table and what is to be told of it.

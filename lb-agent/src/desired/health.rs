@@ -143,6 +143,7 @@ mod tests {
                 health,
                 ways: &Ways::default(),
                 held: &Held::default(),
+                networks: None,
             })
         };
         let mut health = Health::default();

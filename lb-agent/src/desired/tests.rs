@@ -28,6 +28,7 @@ fn read(spec: &PortableLoadBalancerSpec, slices: &[EndpointSlice]) -> Desired {
         checks: &Checks::default(),
         health: &Health::default(),
         held: &Held::default(),
+        networks: None,
     })
 }
 
@@ -54,6 +55,7 @@ fn a_port_that_leads_nowhere_is_told_and_listens_without_servers() {
         checks: &Checks::default(),
         health: &Health::default(),
         held: &Held::default(),
+        networks: None,
     });
     assert_eq!((found.unresolved.len(), found.table.server_count()), (1, 0));
     assert_eq!(found.table.services.len(), 1);
@@ -93,6 +95,7 @@ fn at_home(spec: &PortableLoadBalancerSpec) -> String {
         checks: &Checks::default(),
         health: &Health::default(),
         held: &Held::default(),
+        networks: None,
     });
     assert_eq!(found.unresolved, []);
     found.table.to_string()
@@ -289,6 +292,7 @@ fn bypassing(forwarding: &str, answer: Answer) -> Desired {
             health,
             ways: &ways,
             held: &Held::default(),
+            networks: None,
         })
     };
     let mut health = Health::default();
