@@ -127,6 +127,13 @@ impl Scene {
         since.elapsed()
     }
 
+    /// What was learnt of those that are asked no more the loop forgets by itself.
+    fn assert_forgotten(&mut self, targets: &Targets) {
+        self.health.retain(&Targets::new());
+        let mut targets = targets.values().flatten();
+        assert!(targets.all(|it| self.health.failure(it).is_none()));
+    }
+
     fn failing(&self) -> BTreeSet<IpAddr> {
         let failing = self.told.iter().filter(|(_, failure)| failure.is_some());
         failing.map(|(at, _)| at.ip()).collect()
@@ -180,14 +187,7 @@ async fn a_thousand_servers_leave_nothing_behind_and_wait_for_nobody() {
     scene
         .until(5, "all is closed", |_| (open_files(), tasks()) <= before)
         .await;
-    // What was learnt of them the loop forgets by itself.
-    scene.health.retain(&Targets::new());
-    assert!(
-        targets
-            .values()
-            .flatten()
-            .all(|it| scene.health.failure(it).is_none())
-    );
+    scene.assert_forgotten(&targets);
 }
 
 #[tokio::test]
