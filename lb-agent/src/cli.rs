@@ -133,7 +133,8 @@ pub async fn run_prepare(arguments: PrepareArgs) {
 pub async fn run_plan(arguments: PlanArgs) -> anyhow::Result<()> {
     let addresses = addresses(&[]).await;
     let wanted = wanted_of(&arguments.file, &addresses).await?;
-    let current = match Dataplane::new(&addresses.families()).read(Depth::All, &wanted.rules) {
+    let mut dataplane = Dataplane::new(&addresses.families());
+    let current = match dataplane.read(Depth::All, &wanted.rules) {
         Ok(observed) => observed.table,
         Err(error) => {
             warn!(
@@ -143,7 +144,7 @@ pub async fn run_plan(arguments: PlanArgs) -> anyhow::Result<()> {
             Table::default()
         }
     };
-    for line in diff(&current, &wanted) {
+    for line in diff(&current, &dataplane.printed(), &wanted) {
         println!("{line}");
     }
     Ok(())

@@ -13,7 +13,7 @@ use ipvs::{Batch, DestinationEntry};
 use tracing::{debug, warn};
 
 use crate::drain::ActiveConnections;
-use crate::iptables::command;
+use crate::iptables::{Printed, command};
 use crate::kernel;
 use crate::plan::{Spot, Step};
 use crate::table::{Family, Listener, Rules, Table};
@@ -204,6 +204,15 @@ impl Dataplane {
                 observed.table.rules.insert(*family, rules);
             }
         }
+    }
+
+    /// Our rules as they were printed when they were last read.
+    #[must_use]
+    pub fn printed(&self) -> BTreeMap<Family, Printed> {
+        let families = self.rules.iter();
+        families
+            .map(|(family, held)| (*family, held.printed.clone()))
+            .collect()
     }
 
     /// Applies steps in order. One that fails stops no other, but nothing old is removed when something new failed.

@@ -140,8 +140,13 @@ pub fn plan(current: &Table, wanted: &Table) -> Vec<Step> {
         .services
         .iter()
         .partition::<Vec<_>, _>(|(listener, _)| given.contains(&listener.mark()));
-    change((current, &differences), &led, &mut steps);
-    switch_rules(current, wanted, &mut steps);
+    if begins_to_masquerade(current, wanted) {
+        switch_rules(current, wanted, &mut steps);
+        change((current, &differences), &led, &mut steps);
+    } else {
+        change((current, &differences), &led, &mut steps);
+        switch_rules(current, wanted, &mut steps);
+    }
     change((current, &differences), &left, &mut steps);
     for (listener, difference) in &differences {
         let gone = difference.gone.iter();
@@ -236,6 +241,15 @@ fn switch_rules(current: &Table, wanted: &Table, steps: &mut Vec<Step>) {
             steps.push(Step::RemoveRules(*family));
         }
     }
+}
+
+/// Servers that are about to be reached by NAT need it from the first connection on; tunnels are not harmed by it.
+fn begins_to_masquerade(current: &Table, wanted: &Table) -> bool {
+    let begins = |(family, rules): (&Family, &Rules)| {
+        let before = current.rules.get(family);
+        rules.masquerades && before.is_some_and(|before| !before.masquerades)
+    };
+    wanted.rules.iter().any(begins)
 }
 
 fn remove_services(current: &Table, wanted: &Table, steps: &mut Vec<Step>) {

@@ -6,7 +6,7 @@ use std::error::Error as _;
 use std::fmt::Write as _;
 
 use crd::condition::reason;
-use crd::{AgentRole, AgentStatus, DrainedServer};
+use crd::{AgentRole, AgentStatus, DrainCounts, DrainedServer};
 
 use crate::dataplane::{Error, Observed};
 use crate::facts::{Refusal, Wanted};
@@ -82,6 +82,8 @@ pub struct Situation<'a> {
     pub role: Option<AgentRole>,
     /// The servers that drained last.
     pub drains: &'a [DrainedServer],
+    /// How many drained.
+    pub drained: Option<DrainCounts>,
 }
 
 /// The agent's entry in the object's status.
@@ -103,6 +105,7 @@ pub fn agent_status(situation: &Situation<'_>) -> AgentStatus {
             .map(|wanted| exceptions(wanted, situation.observed))
             .unwrap_or_default(),
         drains: situation.drains.to_vec(),
+        drained: situation.drained,
         reason: reason.map(str::to_owned),
         message,
     }

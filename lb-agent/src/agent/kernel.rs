@@ -88,6 +88,7 @@ impl Agent {
                 self.outlets.metrics.drift.inc_by(converged.drift as u64);
                 // A table found at start was good when it was made.
                 self.has_table |= is_complete(&converged.observed);
+                self.facts.see(converged.observed.clone());
                 self.observed = Some(converged.observed);
             }
             Err(error) => {

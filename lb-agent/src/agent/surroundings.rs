@@ -9,23 +9,15 @@ use crate::dataplane::Depth;
 use crate::desired::Desired;
 use crate::link::{self, LOOPBACK};
 use crate::sysctl::{Needs, Sysctls};
-use crate::table::Weight;
 use crate::{prepare, pressure};
 
 impl Agent {
-    /// Learns which servers take connections already: they need no proof that the way to them leads there.
+    /// Learns which servers take connections already: they need no proof, and those that don't need one.
     pub(super) async fn adopt(&mut self) {
         let found = self.with_kernel(|kernel| kernel.observe(Depth::Servers)).await;
-        let Ok(observed) = found else { return };
-        let services = observed.table.services.iter();
-        let servers = services.flat_map(|(listener, service)| {
-            let taking = service
-                .servers
-                .iter()
-                .filter(|(_, server)| server.weight != Weight::DRAINING);
-            taking.map(|(at, server)| ((*listener, *at), server.forwarding))
-        });
-        self.facts.adopt(servers.collect());
+        if let Ok(observed) = found {
+            self.facts.see(observed);
+        }
     }
 
     /// Does what the table needs around it. What is sent to the balancer's addresses must be for this machine.

@@ -38,6 +38,7 @@ impl Agent {
             trouble: self.trouble.as_ref(),
             role: readiness.is_ok().then_some(AgentRole::Active),
             drains: self.drains.newest(),
+            drained: self.drains.counts(),
         });
         self.outlets.status.send_if_modified(|old| {
             let is_new = *old != status;

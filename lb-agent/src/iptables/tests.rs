@@ -185,6 +185,7 @@ fn every_kind_of_rule_is_rendered() {
         ]
         .into(),
         masquerades: false,
+        virtual_addresses: ["192.0.2.1".parse().expect("an address")].into(),
         sources: Some(
             ["10.0.0.0/8", "0.0.0.0/0"]
                 .map(|it| it.parse().expect("a network"))
@@ -207,4 +208,24 @@ fn every_kind_of_rule_is_rendered() {
         assert!(text.contains(&format!("{line}\n")), "{line} in\n{text}");
     }
     assert!(!text.contains("MASQUERADE"));
+}
+
+#[test]
+fn what_goes_to_the_balancers_own_address_may_be_unknown_and_keeps_its_source() {
+    let rules = Rules {
+        virtual_addresses: ["192.0.2.1".parse().expect("an address")].into(),
+        ..Rules::marking([http()])
+    };
+    let text = render(Family::V4, &rules, &Printed::default());
+    assert!(
+        text.contains(
+            "-A PLB-INPUT -d 192.0.2.1/32 -m conntrack --ctstate INVALID -j RETURN\n\
+             -A PLB-INPUT -m conntrack --ctstate INVALID -j DROP\n"
+        ),
+        "{text}"
+    );
+    assert!(
+        text.contains("-A PLB-MASQ -d 192.0.2.1/32 -j RETURN\n-A PLB-MASQ -m mark"),
+        "{text}"
+    );
 }

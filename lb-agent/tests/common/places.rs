@@ -103,7 +103,7 @@ impl Drop for Places {
 }
 
 /// Runs a job in the network namespace at a path.
-pub(super) fn within<T: Send + 'static>(path: PathBuf, job: impl FnOnce() -> T + Send + 'static) -> T {
+pub(crate) fn within<T: Send + 'static>(path: PathBuf, job: impl FnOnce() -> T + Send + 'static) -> T {
     let work = thread::spawn(move || {
         setns(File::open(path).expect("was made"), CloneFlags::CLONE_NEWNET).expect("may enter");
         job()

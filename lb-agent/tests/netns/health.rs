@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::{object, serving};
 use crate::common::connection::Connection;
 use crate::common::hub::{AGENT, Object, Scene};
-use crate::common::run;
+use crate::common::{pause, run};
 
 const CHECKED: &str = "scheduler: {name: rr}, ports: [{name: http, port: 80, targetPort: http}], \
     healthCheck: {type: HTTP, port: 8181, intervalSeconds: 1, timeoutSeconds: 1, rise: 2, fall: 2}";
@@ -173,4 +173,46 @@ fn a_new_server_warms_up_and_an_adopted_one_is_warm() {
     scene.agent.stop("-KILL");
     scene.start();
     assert_eq!(scene.servers(), before);
+}
+
+#[test]
+fn who_failed_before_a_restart_gets_no_connection_after_it() {
+    let (mut scene, [second, _third]) = checked();
+    let mut open = [(); 2].map(|()| scene.connect(AGENT, 80).expect("a server answers"));
+    second.now(500);
+    // Of IPv4 it stays at weight 0, since somebody is connected; of IPv6 it is gone.
+    let out = ["10.1.0.2:8080 0", "10.1.0.3:8080 1", "[fd00::3]:8080 1"];
+    scene.until("it is out", |scene| scene.servers() == out);
+    for signal in ["-KILL", "-TERM"] {
+        scene.agent.stop(signal);
+        assert_eq!(scene.shares(80, 2), (0, 2));
+        scene.agent.forget_log();
+        scene.agent.spawn();
+        scene.until("it was asked again", |scene| {
+            assert_eq!(scene.servers(), out);
+            assert_eq!(scene.shares(80, 1), (0, 1));
+            let log = scene.agent.log();
+            ["10.1.0.2", "[fd00::2]"]
+                .iter()
+                .all(|it| log.contains(&format!("server={it}:8181 reason=\"Status500\"")))
+        });
+    }
+    assert!(open.iter_mut().all(Connection::echoes));
+    second.now(200);
+    scene.until("it comes back", |scene| {
+        let servers = scene.servers();
+        assert!(servers.contains(&out[1].to_owned()) && servers.contains(&out[2].to_owned()));
+        servers == BOTH
+    });
+    assert_eq!(scene.shares(80, 4), (2, 2));
+    // What was proven once is no longer in doubt, whatever is asked.
+    let changed = CHECKED.replace("fall: 2", "fall: 3");
+    scene.write(&Object {
+        spec: &changed,
+        servers: &[2, 3],
+    });
+    for _ in 0..20 {
+        assert_eq!(scene.servers(), BOTH);
+        pause();
+    }
 }

@@ -7,6 +7,7 @@
 mod common;
 mod drift;
 mod health;
+mod scale;
 mod standalone;
 
 use std::net::{SocketAddr, TcpStream};

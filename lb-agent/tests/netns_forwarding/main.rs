@@ -5,6 +5,8 @@
 #[allow(dead_code, reason = "shared with other tests, which use other parts")]
 #[path = "../common/mod.rs"]
 mod common;
+mod knocking;
+mod moves;
 mod scene;
 
 use scene::{AGENTS, Answer, BODY, CLIENTS, FAR, NEAR, Scene, VIPS, half};

@@ -13,9 +13,10 @@ use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::TcpMaxSeg;
 
 use crate::common::agent::{Agent, command};
-use crate::common::connection::serve_udp;
+use crate::common::connection::{Connection, serve_tcp, serve_udp};
 use crate::common::places::Places;
 use crate::common::until;
+use crate::knocking::connect;
 
 /// The balancer's addresses.
 pub(crate) const VIPS: [&str; 2] = ["10.98.7.1", "fd98::1"];
@@ -23,6 +24,8 @@ pub(crate) const VIPS: [&str; 2] = ["10.98.7.1", "fd98::1"];
 pub(crate) const CLIENTS: [&str; 2] = ["192.168.9.9", "fd09::9"];
 /// The agent's.
 pub(crate) const AGENTS: [&str; 2] = ["10.244.1.2", "fd01::2"];
+/// Those of another one.
+pub(crate) const SECOND: [&str; 2] = ["10.244.1.3", "fd01::3"];
 /// Those of the server on the agent's link.
 pub(crate) const NEAR: [&str; 2] = ["10.244.1.4", "fd01::4"];
 /// Those of the server behind the router.
@@ -70,7 +73,7 @@ impl Scene {
             ("near", NEAR),
             ("far", FAR),
         ] {
-            scene.join(place, addresses);
+            join(&scene.places, place, addresses);
         }
         scene.ip(
             "router",
@@ -85,20 +88,12 @@ impl Scene {
         scene
     }
 
-    /// Joins a place to the router, whose addresses end with 1.
-    fn join(&self, place: &str, [v4, v6]: [&str; 2]) {
-        let router = self.name("router");
-        let net = v4.rsplit_once('.').expect("an address").0;
-        let net_v6 = v6.split_once("::").expect("an address").0;
-        self.ip(
-            place,
-            &format!(
-                "link set lo up\nlink add eth0 type veth peer name {place} netns {router}\n\
-                 addr add {v4}/24 dev eth0\naddr add {v6}/64 dev eth0 nodad\n\
-                 link set eth0 up\nroute add default via {net}.1\nroute add default via {net_v6}::1\n"
-            ),
-        );
-        self.ip("router", &format!("link set {place} up\n"));
+    /// A second agent on the link of the first.
+    pub(crate) fn add_agent(&mut self) -> Agent {
+        self.places.add("second");
+        join(&self.places, "second", SECOND);
+        self.ip("router", "link set second master br0\n");
+        Agent::new(&self.places, "second")
     }
 
     /// A TCP server that tells its place and the client's address, and gives and takes a body.
@@ -112,6 +107,18 @@ impl Scene {
                 thread::spawn(move || serve(stream, place));
             }
         });
+    }
+
+    /// A TCP server that greets and echoes, at port 81.
+    pub(crate) fn start_echo(&self, place: &str) {
+        let listener = self.within(place, || TcpListener::bind("[::]:81").expect("free"));
+        serve_tcp(listener);
+    }
+
+    /// A client's connection to an echo.
+    pub(crate) fn talk(&self, address: &str) -> std::io::Result<Connection> {
+        let to = SocketAddr::new(address.parse().expect("an address"), 81);
+        self.within("client", move || connect(to))
     }
 
     /// UDP servers that tell their place, at these addresses: one for all addresses would not answer from the one that
@@ -140,17 +147,8 @@ impl Scene {
 
     /// Writes an object with the addresses, for the servers at these addresses.
     pub(crate) fn write(&self, spec: &str, servers: &[[&str; 2]]) {
-        let endpoints = servers.iter().flatten().fold(String::new(), |mut text, server| {
-            let _ = write!(text, "{{address: \"{server}\"}}, ");
-            text
-        });
-        let [v4, v6] = VIPS;
-        let text = format!(
-            "apiVersion: portablelb.io/v1alpha1\nkind: PortableLoadBalancer\nmetadata: {{name: web}}\n\
-             spec: {{backends: {{type: Endpoints, endpoints: [{endpoints}]}}, scheduler: {{name: rr}}, \
-             exposure: {{type: VirtualIP, virtualIP: {{addresses: [\"{v4}\", \"{v6}\"]}}}}, {spec}}}\n",
-        );
-        self.agent.write(&text);
+        self.agent
+            .write(&object(&format!("scheduler: {{name: rr}}, {spec}"), servers));
     }
 
     /// Starts the agent and waits until it attracts traffic.
@@ -262,6 +260,36 @@ impl Scene {
             }
         }
     }
+}
+
+/// Joins a place to the router, whose addresses end with 1.
+fn join(places: &Places, place: &str, [v4, v6]: [&str; 2]) {
+    let router = places.name("router");
+    let net = v4.rsplit_once('.').expect("an address").0;
+    let net_v6 = v6.split_once("::").expect("an address").0;
+    places.ip(
+        place,
+        &format!(
+            "link set lo up\nlink add eth0 type veth peer name {place} netns {router}\n\
+             addr add {v4}/24 dev eth0\naddr add {v6}/64 dev eth0 nodad\n\
+             link set eth0 up\nroute add default via {net}.1\nroute add default via {net_v6}::1\n"
+        ),
+    );
+    places.ip("router", &format!("link set {place} up\n"));
+}
+
+/// An object with the addresses, for the servers at these addresses.
+pub(crate) fn object(spec: &str, servers: &[[&str; 2]]) -> String {
+    let endpoints = servers.iter().flatten().fold(String::new(), |mut text, server| {
+        let _ = write!(text, "{{address: \"{server}\"}}, ");
+        text
+    });
+    let [v4, v6] = VIPS;
+    format!(
+        "apiVersion: portablelb.io/v1alpha1\nkind: PortableLoadBalancer\nmetadata: {{name: web}}\n\
+         spec: {{backends: {{type: Endpoints, endpoints: [{endpoints}]}}, \
+         exposure: {{type: VirtualIP, virtualIP: {{addresses: [\"{v4}\", \"{v6}\"]}}}}, {spec}}}\n",
+    )
 }
 
 /// Arguments of `lb-agent backend`, for both addresses.

@@ -114,9 +114,12 @@ fn rules(family: Family) -> impl Strategy<Value = Rules> {
     });
     let rates = (option::of(1..10_000_u32), option::of(1..10_000_u32));
     let sources = option::of(btree_set(network, 0..4));
-    (any::<bool>(), sources, rates).prop_map(|(masquerades, sources, (rate, source_rate))| Rules {
+    let virtual_addresses = btree_set((2..5_u8).prop_map(move |last| address(family, last)), 0..3);
+    let masquerading = (any::<bool>(), virtual_addresses);
+    (masquerading, sources, rates).prop_map(|(masquerading, sources, (rate, source_rate))| Rules {
         marks: BTreeSet::new(),
-        masquerades,
+        masquerades: masquerading.0,
+        virtual_addresses: masquerading.1,
         sources,
         rate,
         source_rate,
