@@ -150,7 +150,7 @@ fn lines(text: &mut String, event: &Event, kind: Kind, records: &Records) {
         let (Some(spread), Some(worst)) = (Spread::of(&values), quantile(&values, 1.0)) else {
             continue;
         };
-        let sum = |of: &Records| Number(of.by(contender).values().iter().sum());
+        let sum = |of: &Records| of.by(contender).values().iter().sum::<f64>();
         let _ = writeln!(
             text,
             "| {} | {} | {contender} | {} | {spread} | {} | {} of {} |",
@@ -203,7 +203,7 @@ mod tests {
         }
         let section = Disruption.section(&records).unwrap();
         let line =
-            "| servers rolled | new connections | kube-proxy | 2 | 160 [160 to 160] | 160 | 3.00 of 200 |";
+            "| servers rolled | new connections | kube-proxy | 2 | 160 [160 to 160] | 160 | 3 of 200 |";
         assert!(section.text.contains(line), "{}", section.text);
         assert!(
             section.text.contains("API server away, node of a server killed."),

@@ -96,7 +96,7 @@ fn table(records: &Records, setting: &str, count_of: &str) -> String {
     for x in memory.xs() {
         let at = memory.at(x);
         for contender in at.contenders() {
-            let _ = write!(text, "| {} | {contender} |", Number(x));
+            let _ = write!(text, "| {x} | {contender} |");
             for (figure, _) in COLUMNS {
                 let value = records.of(figure, setting).at(x).by(contender).values();
                 let value = value.first().map(|value| Number(*value).to_string());
