@@ -104,8 +104,8 @@ pub struct Agent {
     failures: u32,
     is_draining: bool,
     drains: History,
-    /// When the weight of a new server is to grow.
-    next_growth: Option<Instant>,
+    /// When the kernel is to be looked at, though nothing new is wanted.
+    next_look: Option<Instant>,
     leaving: Option<Instant>,
 }
 
@@ -142,7 +142,7 @@ impl Agent {
             failures: 0,
             is_draining: false,
             drains: History::default(),
-            next_growth: None,
+            next_look: None,
             leaving: None,
         }
     }
@@ -234,8 +234,8 @@ impl Agent {
     fn next_wake_up(&self, resync: Instant) -> Instant {
         let now = Instant::now();
         let mut wake_up = resync.min(now + HEARTBEAT);
-        if let Some(growth) = self.next_growth {
-            wake_up = wake_up.min(growth);
+        if let Some(look) = self.next_look {
+            wake_up = wake_up.min(look);
         }
         if self.is_draining || self.leaving.is_some() {
             wake_up = wake_up.min(now + DRAIN_POLL);

@@ -1,5 +1,6 @@
 //! The only door to the kernel: reads what it holds and applies steps. Blocking.
 
+mod acknowledged;
 mod reader;
 mod rules;
 
@@ -102,16 +103,21 @@ impl Observed {
         self.hash.get_or_init(|| self.table.serving().hash())
     }
 
-    /// Numbers of connections in use. To the kernel no UDP flow is ever active.
+    /// Numbers of connections in use of the servers of these listeners. To the kernel no UDP flow is ever active.
     #[must_use]
-    pub fn active(&self) -> ActiveConnections {
+    pub fn active(&self, listeners: &BTreeSet<Listener>) -> ActiveConnections {
         let in_use = |listener: &Listener, entry: &DestinationEntry| match listener.protocol {
             Protocol::UDP => entry.inactive_connections,
             Protocol::TCP | Protocol::SCTP => entry.active_connections,
         };
-        self.servers
-            .iter()
-            .map(|(key, entry)| (*key, in_use(&key.0, entry)))
+        let of_one = |listener: &Listener| {
+            let servers = self.table.services.get(listener).into_iter();
+            let keys = servers.flat_map(|service| service.servers.keys());
+            let listener = *listener;
+            keys.map(move |at| (listener, *at))
+        };
+        let keys = listeners.iter().flat_map(of_one);
+        keys.filter_map(|key| Some((key, in_use(&key.0, self.servers.get(&key)?))))
             .collect()
     }
 }
@@ -168,6 +174,27 @@ impl Dataplane {
         observed.table.rules.clear();
         self.compare_rules(&mut observed, wanted);
         Ok(observed)
+    }
+
+    /// What the kernel holds after it acknowledged these steps. Only its rules were read.
+    #[must_use]
+    pub fn acknowledged(
+        &mut self,
+        steps: &[Step],
+        mut observed: Observed,
+        wanted: &BTreeMap<Family, Rules>,
+    ) -> Observed {
+        for step in steps {
+            observed.take(step);
+            match step {
+                Step::AddService(at, _) if at.address.is_some() => drop(self.ours.insert(*at)),
+                Step::RemoveService(at) => drop(self.ours.remove(at)),
+                _ => {}
+            }
+        }
+        observed.table.rules.clear();
+        self.compare_rules(&mut observed, wanted);
+        observed
     }
 
     fn compare_rules(&self, observed: &mut Observed, wanted: &BTreeMap<Family, Rules>) {

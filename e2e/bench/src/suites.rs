@@ -5,5 +5,12 @@ use crate::suite::Suite;
 /// All of them.
 #[must_use]
 pub fn all() -> Vec<Box<dyn Suite>> {
-    vec![]
+    vec![
+        Box::new(crate::throughput::Throughput),
+        Box::new(crate::nodes::AcrossNodes),
+        Box::new(crate::latency::Latency),
+        Box::new(crate::steering::Steering),
+        Box::new(crate::programming::Programming),
+        Box::new(crate::profile::Profile),
+    ]
 }

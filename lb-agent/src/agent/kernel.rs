@@ -50,7 +50,7 @@ impl Agent {
             drift: 0,
             is_draining: false,
             ended: Vec::new(),
-            next_growth: None,
+            next_look: None,
         }));
     }
 
@@ -83,7 +83,7 @@ impl Agent {
                 self.is_draining = converged.is_draining;
                 self.drains.note(&converged.ended, Timestamp::now());
                 self.outlets.metrics.drained(&converged.ended);
-                self.next_growth = converged.next_growth.map(Instant::from_std);
+                self.next_look = converged.next_look.map(Instant::from_std);
                 self.outlets.metrics.steps.inc_by(converged.steps as u64);
                 self.outlets.metrics.drift.inc_by(converged.drift as u64);
                 // A table found at start was good when it was made.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nix::sys::socket::{
     AddressFamily, Backlog, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, accept, bind,
-    connect, listen, recv, send, socket,
+    connect, listen, recv, send, setsockopt, socket, sockopt,
 };
 use nix::unistd::close;
 
@@ -117,29 +117,45 @@ fn sctp_is_balanced() {
     const SPEC: &str =
         "scheduler: {name: rr}, ports: [{name: s1ap, port: 36412, protocol: SCTP, targetPort: 36413}]";
     let scene = serving(SPEC, &[2, 3]);
-    for place in ["server2", "server3"] {
-        scene.within(place, move || sctp_server(place.as_bytes()[6]));
-    }
-    let answers: Vec<String> = (0..4).map(|_| scene.within("client", sctp_client)).collect();
-    for server in ["2", "3"] {
-        let count = answers.iter().filter(|answer| *answer == server).count();
-        assert_eq!(count, 2, "{answers:?}");
+    for (all, agent) in [("0.0.0.0:36413", AGENT), ("[::]:36413", AGENT_V6)] {
+        for place in ["server2", "server3"] {
+            scene.within(place, move || sctp_server(place.as_bytes()[6], all));
+        }
+        let agent = SocketAddr::new(agent.parse().expect("an address"), 36412);
+        let answers: Vec<String> = (0..4)
+            .map(|_| scene.within("client", move || sctp_client(agent)))
+            .collect();
+        for server in ["2", "3"] {
+            let count = answers.iter().filter(|answer| *answer == server).count();
+            assert_eq!(count, 2, "{answers:?}");
+        }
     }
     let lines = saved(&scene);
-    assert!(
-        lines.contains(&"-a -f 1074040380 -r 10.1.0.2:36413 -m -w 1".to_owned()),
-        "{lines:?}"
-    );
+    for server in [
+        "-f 1074040380 -r 10.1.0.2:36413",
+        "-f 1074105916 -6 -r [fd00::2]:36413",
+    ] {
+        let line = format!("-a {server} -m -w 1");
+        assert!(lines.contains(&line), "{line} in {lines:?}");
+    }
 }
 
-fn sctp_socket() -> OwnedFd {
-    let (family, kind) = (AddressFamily::Inet, SockType::Stream);
-    socket(family, kind, SockFlag::empty(), SockProtocol::Sctp).expect("the kernel has SCTP")
+fn sctp_socket(peer: SocketAddr) -> OwnedFd {
+    let family = if peer.is_ipv4() {
+        AddressFamily::Inet
+    } else {
+        AddressFamily::Inet6
+    };
+    socket(family, SockType::Stream, SockFlag::empty(), SockProtocol::Sctp).expect("the kernel has SCTP")
 }
 
-fn sctp_server(number: u8) {
-    let own = sctp_socket();
-    let all: SocketAddr = "0.0.0.0:36413".parse().expect("an address");
+fn sctp_server(number: u8, all: &str) {
+    let all: SocketAddr = all.parse().expect("an address");
+    let own = sctp_socket(all);
+    if all.is_ipv6() {
+        // The same port of IPv4 is another server's.
+        setsockopt(&own, sockopt::Ipv6V6Only, &true).expect("a socket of IPv6");
+    }
     bind(own.as_raw_fd(), &SockaddrStorage::from(all)).expect("free");
     listen(&own, Backlog::new(16).expect("few")).expect("can listen");
     thread::spawn(move || {
@@ -151,9 +167,8 @@ fn sctp_server(number: u8) {
 }
 
 /// What the server says.
-fn sctp_client() -> String {
-    let own = sctp_socket();
-    let agent: SocketAddr = format!("{AGENT}:36412").parse().expect("an address");
+fn sctp_client(agent: SocketAddr) -> String {
+    let own = sctp_socket(agent);
     connect(own.as_raw_fd(), &SockaddrStorage::from(agent)).expect("a server answers");
     let mut number = [0; 1];
     let length = recv(own.as_raw_fd(), &mut number, MsgFlags::empty()).expect("it says something");

@@ -1,0 +1,151 @@
+//! Throughput in the real cluster: balancers on one node, web pods on the others, the load outside.
+
+use anyhow::Result;
+use e2e::cluster::in_namespace;
+use e2e::lab::cluster::Backend;
+
+use crate::plan::Plan;
+use crate::record::{Record, Records};
+use crate::suite::{Section, Suite};
+use network::Network;
+use stage::{Contender, Stage};
+
+pub mod network;
+pub mod pods;
+pub mod processor;
+pub mod rival;
+pub mod stage;
+pub mod story;
+pub mod wrk;
+
+/// Answers a second.
+const THROUGHPUT: &str = "throughput";
+/// Processor time of the balancers' node for one answer.
+const BALANCER: &str = "balancer-node";
+/// Processor time of the web servers' nodes for one answer.
+const SERVERS: &str = "server-nodes";
+/// Processor time of wrk for one answer.
+const LOAD: &str = "load";
+/// Requests that failed in one run.
+const FAILED: &str = "failed";
+
+/// The backend that is measured with every number of web pods.
+const MAIN: Backend = Backend::Vxlan;
+/// The number of web pods that every backend is measured with.
+const COMMON: usize = 4;
+
+/// Throughput over the number of web pods, on each of flannel's backends.
+pub struct AcrossNodes;
+
+impl Suite for AcrossNodes {
+    fn name(&self) -> &'static str {
+        "across-nodes"
+    }
+
+    fn needs_lab(&self) -> bool {
+        true
+    }
+
+    fn measure(&self, plan: Plan, records: &mut Records) -> Result<()> {
+        in_namespace("nodes", |space| {
+            let mut network = Network::read()?;
+            network.change(MAIN)?;
+            let mut stage = Stage::set(space, sizes(MAIN, plan))?;
+            for round in 0..plan.pick(4, 1) {
+                for backend in plan.pick(&[MAIN, Backend::HostGw, Backend::Udp][..], &[MAIN]) {
+                    network.change(*backend)?;
+                    for size in sizes(*backend, plan) {
+                        stage.direct(*size)?;
+                        stage.check()?;
+                        let place = Place {
+                            setting: backend.name(),
+                            servers: *size,
+                            round,
+                        };
+                        measure_all(&stage, place, plan, records)?;
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn section(&self, records: &Records) -> Result<Section> {
+        story::section(records)
+    }
+}
+
+fn sizes(backend: Backend, plan: Plan) -> &'static [usize] {
+    match (backend, plan) {
+        (MAIN, Plan::Full) => &[1, 2, COMMON, 8],
+        (MAIN, Plan::Quick) => &[COMMON],
+        _ => &[COMMON],
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    setting: &'static str,
+    servers: usize,
+    round: u32,
+}
+
+/// Loads one contender after the other; who comes first and who follows whom changes with each round.
+fn measure_all(stage: &Stage<'_>, place: Place, plan: Plan, records: &mut Records) -> Result<()> {
+    let mut contenders = stage.contenders()?;
+    let turn = place.round as usize * 3 % contenders.len();
+    contenders.rotate_left(turn);
+    if place.round % 2 == 1 {
+        contenders.reverse();
+    }
+    for contender in contenders {
+        measure_one(stage, contender, place, plan.pick(3, 2), records)?;
+    }
+    Ok(())
+}
+
+fn measure_one(
+    stage: &Stage<'_>,
+    contender: Contender,
+    place: Place,
+    seconds: u32,
+    records: &mut Records,
+) -> Result<()> {
+    let before = stage.meter.read()?;
+    let outcome = wrk::run(contender.address, seconds)?;
+    let used = stage.meter.read()?.since(before);
+    let mut values = vec![
+        (THROUGHPUT, outcome.rate, "requests/s"),
+        (FAILED, f64::from(outcome.failed), "requests"),
+    ];
+    if outcome.requests > 0.0 {
+        let each = |seconds: f64| seconds * 1e6 / outcome.requests;
+        values.push((BALANCER, each(used.balancer), "µs"));
+        values.push((SERVERS, each(used.servers), "µs"));
+        values.push((LOAD, each(used.load), "µs"));
+    }
+    let Place {
+        setting,
+        servers,
+        round,
+    } = place;
+    let name = contender.name;
+    println!(
+        "{setting}, {servers} pods, round {round}: {name} {:.0} requests/s",
+        outcome.rate
+    );
+    #[allow(clippy::cast_precision_loss, reason = "a handful of pods")]
+    let x = place.servers as f64;
+    records
+        .0
+        .extend(values.into_iter().map(|(figure, value, unit)| Record {
+            figure: figure.to_owned(),
+            setting: place.setting.to_owned(),
+            contender: contender.name.to_owned(),
+            x,
+            round: place.round,
+            value,
+            unit: unit.to_owned(),
+        }));
+    Ok(())
+}
