@@ -79,7 +79,7 @@ impl Converger {
         let (mut observed, mut drift) = self.look(wanted, pace, depth)?;
         let (mut steps, mut ended) = self.steps(wanted, pace, &observed);
         if steps.is_empty() && self.proof.is_due() {
-            (observed, drift) = self.prove(observed, wanted)?;
+            (observed, drift) = self.prove(&observed, wanted)?;
             let (again, others) = self.steps(wanted, pace, &observed);
             steps = again;
             ended.extend(others);
@@ -151,11 +151,9 @@ impl Converger {
 
     /// Reads back what was changed. What differs from what the kernel acknowledged somebody else has changed, unless
     /// it is found so again and again.
-    fn prove(&mut self, known: Arc<Observed>, wanted: &Table) -> Result<(Arc<Observed>, usize), Error> {
+    fn prove(&mut self, known: &Observed, wanted: &Table) -> Result<(Arc<Observed>, usize), Error> {
         let spots = self.proof.take();
-        let found = self
-            .dataplane
-            .read_again(&spots, (*known).clone(), &wanted.rules)?;
+        let found = self.dataplane.read_again(&spots, known.clone(), &wanted.rules)?;
         let mending = plan(&found.table, &known.table);
         self.proof.check(&mending)?;
         let drift = self.tell_drift(&mending, Look::Part);

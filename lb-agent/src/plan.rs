@@ -140,11 +140,12 @@ pub fn plan(current: &Table, wanted: &Table) -> Vec<Step> {
         .services
         .iter()
         .partition::<Vec<_>, _>(|(listener, _)| given.contains(&listener.mark()));
-    if begins_to_masquerade(current, wanted) {
+    let masquerades_first = begins_to_masquerade(current, wanted);
+    if masquerades_first {
         switch_rules(current, wanted, &mut steps);
-        change((current, &differences), &led, &mut steps);
-    } else {
-        change((current, &differences), &led, &mut steps);
+    }
+    change((current, &differences), &led, &mut steps);
+    if !masquerades_first {
         switch_rules(current, wanted, &mut steps);
     }
     change((current, &differences), &left, &mut steps);

@@ -134,6 +134,8 @@ fn what_others_change_is_mended_and_told() {
         "iptables -t filter -A INPUT -j PLB-INPUT",
         "iptables -t filter -A PLB-INPUT -j ACCEPT",
     ] {
+        // It answers when its own work is done: what is damaged meanwhile is mended, and not counted.
+        scene.agent.admin("/metrics");
         scene.at("agent", damage);
         scene.until(damage, |scene| {
             scene.saved("agent") == table && plain(&scene.at("agent", "iptables-save")) == rules

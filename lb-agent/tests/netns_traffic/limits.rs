@@ -78,10 +78,9 @@ fn only_allowed_sources_may_connect() {
         &with("sourceRanges: [10.1.0.3/32, 'fd00::9/128']"),
         &[2, 3],
     ));
-    scene.until("the rules are in", |scene| {
-        scene
-            .at("agent", "iptables-save")
-            .contains("-A PLB-SOURCES -j DROP")
+    scene.until("the rules of both families are in", |scene| {
+        let has_rule = |program| scene.at("agent", program).contains("-A PLB-SOURCES -j DROP");
+        has_rule("iptables-save") && has_rule("ip6tables-save")
     });
     let refused = scene
         .connect_from("client", (AGENT, 80), BRIEF)
