@@ -1,6 +1,9 @@
 //! What to change so that the kernel holds the wanted table: steps, in an order that loses no connection.
 //! Pure. Make before break: services, servers, weights and schedulers, rules; then old servers, old services.
 
+mod servers;
+
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
@@ -8,6 +11,7 @@ use std::net::SocketAddr;
 use crate::table::{
     Family, Listener, Mark, Path, PathMark, Rules, Scheduling, Server, Service, Table, Timeouts,
 };
+pub(crate) use servers::Difference;
 
 /// Fills a hashing service: each server added to `mh` makes it compute its whole table anew.
 const FILLING: &str = "rr";
@@ -125,20 +129,46 @@ pub fn plan(current: &Table, wanted: &Table) -> Vec<Step> {
     }
     set_paths(current, wanted, &mut steps);
     make_services(current, wanted, &mut steps);
-    make_servers(current, wanted, &mut steps);
+    let differences = differences(current, wanted);
+    for (listener, difference) in &differences {
+        let new = difference.new.iter();
+        steps.extend(new.map(|(at, server)| Step::AddServer(*listener, **at, **server)));
+    }
     // What packets are still led to takes connections until the rules lead them elsewhere.
     let given: BTreeSet<Mark> = wanted.rules.values().flat_map(Rules::given).collect();
     let (led, left) = wanted
         .services
         .iter()
         .partition::<Vec<_>, _>(|(listener, _)| given.contains(&listener.mark()));
-    change(current, &led, &mut steps);
+    change((current, &differences), &led, &mut steps);
     switch_rules(current, wanted, &mut steps);
-    change(current, &left, &mut steps);
-    break_old(current, wanted, &mut steps);
+    change((current, &differences), &left, &mut steps);
+    for (listener, difference) in &differences {
+        let gone = difference.gone.iter();
+        steps.extend(gone.map(|(at, _)| Step::RemoveServer(*listener, **at)));
+    }
+    remove_services(current, wanted, &mut steps);
     reorder(current, wanted, &mut steps);
     steps
 }
+
+/// How the servers of each service differ; services of which none does are not in it.
+fn differences<'a>(current: &'a Table, wanted: &'a Table) -> Differences<'a> {
+    let only_there = current
+        .services
+        .keys()
+        .filter(|it| !wanted.services.contains_key(it));
+    let listeners = wanted.services.keys().chain(only_there);
+    let found = listeners.map(|listener| {
+        let of = |table: &'a Table| table.services.get(listener);
+        (*listener, Difference::between(of(current), of(wanted)))
+    });
+    found
+        .filter(|(_, difference)| *difference != Difference::default())
+        .collect()
+}
+
+type Differences<'a> = BTreeMap<Listener, Difference<'a>>;
 
 /// No client's connection goes by these, so what differs is made anew.
 fn set_paths(current: &Table, wanted: &Table, steps: &mut Vec<Step>) {
@@ -171,37 +201,25 @@ fn first_scheduling(service: &Service) -> Scheduling {
     }
 }
 
-fn make_servers(current: &Table, wanted: &Table, steps: &mut Vec<Step>) {
-    for (listener, service) in &wanted.services {
-        let known = current.services.get(listener).map(|service| &service.servers);
-        for (address, server) in &service.servers {
-            if !known.is_some_and(|known| known.contains_key(address)) {
-                steps.push(Step::AddServer(*listener, *address, *server));
-            }
-        }
-    }
-}
-
-fn change(current: &Table, wanted: &[(&Listener, &Service)], steps: &mut Vec<Step>) {
+fn change(
+    (current, differences): (&Table, &Differences<'_>),
+    wanted: &[(&Listener, &Service)],
+    steps: &mut Vec<Step>,
+) {
     for (listener, service) in wanted.iter().copied() {
+        if let Some(difference) = differences.get(listener) {
+            let mut changed = difference.changed.clone();
+            // Those that take connections first: there is never a moment with none.
+            changed.sort_by_key(|(_, server)| std::cmp::Reverse(server.weight));
+            let changed = changed.into_iter();
+            steps.extend(changed.map(|(at, server)| Step::SetServer(*listener, *at, *server)));
+        }
         let known = current.services.get(listener);
-        // Those that take connections first: there is never a moment with none.
-        let mut changed: Vec<_> = service
-            .servers
-            .iter()
-            .filter(|(address, server)| {
-                let before = known.and_then(|known| known.servers.get(address));
-                before.is_some_and(|before| before != *server)
-            })
-            .collect();
-        changed.sort_by_key(|(_, server)| std::cmp::Reverse(server.weight));
-        steps.extend(
-            changed
-                .into_iter()
-                .map(|(address, server)| Step::SetServer(*listener, *address, *server)),
+        let now = known.map_or_else(
+            || Cow::Owned(first_scheduling(service)),
+            |known| Cow::Borrowed(&known.scheduling),
         );
-        let now = known.map_or_else(|| first_scheduling(service), |known| known.scheduling.clone());
-        if now != service.scheduling {
+        if *now != service.scheduling {
             steps.push(Step::SetService(*listener, service.scheduling.clone()));
         }
     }
@@ -220,15 +238,7 @@ fn switch_rules(current: &Table, wanted: &Table, steps: &mut Vec<Step>) {
     }
 }
 
-fn break_old(current: &Table, wanted: &Table, steps: &mut Vec<Step>) {
-    for (listener, service) in &current.services {
-        let kept = wanted.services.get(listener);
-        for address in service.servers.keys() {
-            if !kept.is_some_and(|kept| kept.servers.contains_key(address)) {
-                steps.push(Step::RemoveServer(*listener, *address));
-            }
-        }
-    }
+fn remove_services(current: &Table, wanted: &Table, steps: &mut Vec<Step>) {
     for listener in current.services.keys() {
         if !wanted.services.contains_key(listener) {
             steps.push(Step::RemoveService(*listener));

@@ -2,12 +2,14 @@
 //!
 //! A machine of its own, since a module that was loaded once stays.
 
+#[allow(dead_code, reason = "shared with other tests, which use other parts")]
+mod common;
+
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::process::{Child, Command};
-use std::thread;
-use std::time::{Duration, Instant};
+
+use common::agent::get;
+use common::until;
 
 const FILE: &str = "
 apiVersion: portablelb.io/v1alpha1
@@ -25,32 +27,6 @@ impl Drop for Agent {
     }
 }
 
-fn get(path: &str) -> String {
-    let mut answer = String::new();
-    if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", 9913)) {
-        let _ = stream
-            .write_all(format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").as_bytes());
-        let _ = stream.read_to_string(&mut answer);
-    }
-    answer
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a test's thread, and nobody tells when the kernel changed"
-)]
-fn pause() {
-    thread::sleep(Duration::from_millis(100));
-}
-
-fn until(what: &str, condition: impl Fn() -> bool) {
-    let end = Instant::now() + Duration::from_mins(1);
-    while !condition() {
-        assert!(Instant::now() < end, "not so in time: {what}\n{}", get("/readyz"));
-        pause();
-    }
-}
-
 #[test]
 fn a_missing_module_is_told_until_it_is_loaded() {
     const HELPER: &str = "/proc/sys/kernel/modprobe";
@@ -64,12 +40,16 @@ fn a_missing_module_is_told_until_it_is_loaded() {
         .spawn();
     let mut agent = Agent(agent.expect("can be run"));
 
-    until("the module is named", || {
-        let answer = get("/readyz");
-        answer.starts_with("HTTP/1.1 503")
-            && answer.contains("KernelModuleMissing")
-            && answer.contains("modprobe ip_vs")
-    });
+    until(
+        "the module is named",
+        || {
+            let answer = get("/readyz");
+            answer.starts_with("HTTP/1.1 503")
+                && answer.contains("KernelModuleMissing")
+                && answer.contains("modprobe ip_vs")
+        },
+        || get("/readyz"),
+    );
     assert!(get("/healthz").starts_with("HTTP/1.1 200"));
     assert!(get("/metrics").contains("converge_errors_total{reason=\"KernelModuleMissing\"}"));
     assert!(agent.0.try_wait().expect("can be asked").is_none(), "it stays up");
@@ -82,5 +62,9 @@ fn a_missing_module_is_told_until_it_is_loaded() {
             .expect("can be run")
             .success()
     );
-    until("it serves", || get("/readyz").starts_with("HTTP/1.1 200"));
+    until(
+        "it serves",
+        || get("/readyz").starts_with("HTTP/1.1 200"),
+        || get("/readyz"),
+    );
 }

@@ -3,14 +3,19 @@
 //! A [`suite::Suite`] measures into [`record::Record`]s, which are kept as CSV. Everything a reader sees is computed
 //! from those files alone ([`page`]), so the page can be written again without measuring.
 
+pub mod inside;
 pub mod machine;
 pub mod nodes;
 pub mod page;
 pub mod plan;
 pub mod plot;
+pub mod profile;
+pub mod programming;
 pub mod record;
 pub mod row;
 pub mod run;
+pub mod site;
 pub mod spread;
 pub mod suite;
 pub mod suites;
+pub mod throughput;

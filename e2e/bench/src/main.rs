@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use bench::plan::Plan;
 use bench::suite::Suite;
-use bench::{page, run, suites};
+use bench::{inside, page, run, suites};
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -32,6 +32,9 @@ enum Command {
     Page,
     /// List the suites.
     List,
+    /// The part of a suite that runs in a machine of its own.
+    #[command(subcommand, hide = true)]
+    Inside(inside::Inside),
 }
 
 fn main() -> Result<()> {
@@ -41,6 +44,7 @@ fn main() -> Result<()> {
             let plan = if quick { Plan::Quick } else { Plan::Full };
             run::run(&chosen(&suites)?, plan, &cli.folder)
         }
+        Command::Inside(inside) => inside.run(),
         Command::Page => page::write(&cli.folder, &suites::all()),
         Command::List => {
             for suite in suites::all() {

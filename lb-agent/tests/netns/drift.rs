@@ -1,6 +1,6 @@
 //! What another hand changes of ours is mended and told, once for as long as it goes on.
 
-use crate::scene::{Object, Scene};
+use crate::common::hub::{Object, Scene};
 
 /// All that a listener can have in the kernel.
 const FULL: &str = "scheduler: {name: mh}, ports: [{name: http, port: 80, targetPort: http}, \
@@ -10,7 +10,7 @@ const STICKY: &str = "ports: [{name: http, port: 80, targetPort: http}], persist
 
 fn serving(spec: &'static str) -> Scene {
     let mut scene = Scene::new();
-    scene.resync = 1;
+    scene.agent.resync = 1;
     let servers = &[2, 3];
     scene.write(&Object { spec, servers });
     scene.start();
@@ -28,7 +28,7 @@ fn state(scene: &Scene) -> Vec<String> {
         "ip6tables-save",
         "sysctl net.ipv4.vs.conntrack net.ipv4.vs.expire_nodest_conn net.ipv4.ip_forward",
     ] {
-        let text = scene.agents(command);
+        let text = scene.at("agent", command);
         let lasting = text.lines().filter(|line| !line.starts_with('#'));
         lines.extend(lasting.map(|line| line.split(" [").next().unwrap_or(line).trim_end().to_owned()));
     }
@@ -38,7 +38,7 @@ fn state(scene: &Scene) -> Vec<String> {
 
 /// How many changes of others were mended.
 fn counted(scene: &Scene) -> usize {
-    let metrics = scene.admin("/metrics");
+    let metrics = scene.agent.admin("/metrics");
     let count = metrics
         .lines()
         .find_map(|line| line.strip_prefix("portable_lb_agent_drift_steps_total "));
@@ -49,7 +49,7 @@ fn mends(scene: &Scene, damages: &[&str]) {
     let before = state(scene);
     for damage in damages {
         let count = counted(scene);
-        scene.agents(damage);
+        scene.at("agent", damage);
         scene.until(damage, |scene| counted(scene) > count && state(scene) == before);
     }
 }
@@ -98,7 +98,7 @@ fn sysctls_are_mended_and_a_fight_over_one_is_told_once() {
         ],
     );
     let told = |scene: &Scene| {
-        let log = scene.log();
+        let log = scene.agent.log();
         let drifts = log.lines().filter(|line| line.contains("drift"));
         drifts
             .filter(|line| line.contains("net.ipv4.vs.conntrack"))
@@ -108,7 +108,7 @@ fn sysctls_are_mended_and_a_fight_over_one_is_told_once() {
     // Another hand that sets it again at once, for several looks of the agent.
     let (begun, before) = (told(&scene), counted(&scene));
     scene.until("five looks found it changed", |scene| {
-        scene.agents(damage);
+        scene.at("agent", damage);
         counted(scene) >= before + 5
     });
     assert_eq!(told(&scene), begun + 1);

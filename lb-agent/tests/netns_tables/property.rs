@@ -18,7 +18,8 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::kernel::{Kernel, feed, in_namespace, run, saved};
+use crate::common::{feed, run};
+use crate::kernel::{Kernel, in_namespace, saved};
 
 /// A machine runs a program in a tenth of a second, so that only few cases have rules: each of them needs twenty.
 const CASES: u32 = 40;
