@@ -95,6 +95,12 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
+    /// How many servers there are now.
+    #[must_use]
+    pub fn servers(&self) -> usize {
+        self.servers
+    }
+
     /// Waits until each contender gives answers of all its servers, and of no other.
     pub fn check(&self) -> Result<()> {
         let servers: BTreeSet<String> = self

@@ -167,33 +167,38 @@ fn limits(records: &Records) -> Option<String> {
 /// What a request costs the balancer's node with ours, beside rivals.
 fn costs(records: &Records) -> Option<String> {
     let mine = records.of(BALANCER, MAIN.name());
-    let ratio = |rival: &str| Spread::of_ratios(&mine.by(OURS), &mine.by(rival));
-    let beside: Vec<String> = [
-        "ipvsadm",
-        "keepalived",
-        "dnat",
-        KUBE_PROXY,
-        "nginx-stream",
-        "nginx-http",
-        "haproxy",
-    ]
-    .iter()
-    .filter_map(|rival| Some(format!("{} × {rival}'s", ratio(rival)?)))
-    .collect();
+    let rivals = mine.contenders().into_iter().filter(|name| *name != OURS);
+    let beside: Vec<String> = rivals
+        .filter_map(|rival| {
+            let ratio = Spread::of_ratios(&mine.by(OURS), &mine.by(rival))?;
+            Some(format!("{ratio} × {rival}'s ({})", in_words(ratio)))
+        })
+        .collect();
     let mut text = format!(
         "For each request ours takes of the balancer's node, in pairs of one round: {}.",
         beside.join(", ")
     );
-    let node = ratio(KUBE_PROXY)?.median;
-    if node > 1.0 {
+    if Spread::of_ratios(&mine.by(OURS), &mine.by(KUBE_PROXY))?.median > 1.0 {
+        let pod = Spread::of_ratios(&mine.by("dnat"), &mine.by(KUBE_PROXY))?;
         let _ = write!(
             text,
-            " kube-proxy's rules are in the node's own namespace: a packet passes its stack once. To and from a pod it \
-             passes the node's stack twice, a bridge, a pair of devices and the pod's stack, whoever balances there; the \
-             hand-made table and rules pay the same."
+            " kube-proxy's rules are in the node's own namespace: a packet passes its stack once. On its way to and \
+             from a pod it passes the node's stack twice, a bridge, a pair of devices and the pod's stack, whoever \
+             balances there: the same kind of rules in a pod (`dnat`) take {pod} × what they take on the node."
         );
     }
     Some(text)
+}
+
+/// Whether a ratio can be told from 1 by the middle half of its values.
+fn in_words(ratio: Spread) -> &'static str {
+    if ratio.low > 1.0 {
+        "more"
+    } else if ratio.high < 1.0 {
+        "less"
+    } else {
+        "no difference that stands out of the noise"
+    }
 }
 
 fn failures(records: &Records) -> String {
@@ -280,6 +285,14 @@ mod tests {
             (udp, KUBE_PROXY),
         ];
         assert_eq!(named, expected);
+    }
+
+    #[test]
+    fn a_difference_counts_if_most_values_agree() {
+        let spread = |low, median, high| Spread { low, median, high };
+        assert_eq!(in_words(spread(1.01, 1.2, 1.3)), "more");
+        assert_eq!(in_words(spread(0.5, 0.6, 0.9)), "less");
+        assert!(in_words(spread(0.9, 1.2, 1.3)).starts_with("no difference"));
     }
 
     #[test]
