@@ -235,7 +235,8 @@ fn assert_holds_rules(table: &Table) -> Result<(), TestCaseError> {
                 .count()
         };
         prop_assert_eq!(of_chain("PLB-MARK"), rules.marks.len());
-        prop_assert_eq!(of_chain("PLB-MASQ"), usize::from(rules.masquerades));
+        let by_address = usize::from(rules.masquerades) * (1 + rules.virtual_addresses.len());
+        prop_assert_eq!(of_chain("PLB-MASQ"), by_address);
         prop_assert_eq!(
             of_chain("PLB-SOURCES"),
             rules.sources.as_ref().map_or(0, |it| it.len() + 1)
