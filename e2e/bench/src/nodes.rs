@@ -1,6 +1,6 @@
 //! Throughput in the real cluster: balancers on one node, web pods on the others, the load outside.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use e2e::cluster::in_namespace;
 use e2e::lab::cluster::Backend;
 
@@ -8,6 +8,7 @@ use crate::plan::Plan;
 use crate::record::{Record, Records};
 use crate::suite::{Section, Suite};
 use network::Network;
+use rival::Rival;
 use stage::{Contender, Stage};
 
 pub mod network;
@@ -26,13 +27,17 @@ const BALANCER: &str = "balancer-node";
 const SERVERS: &str = "server-nodes";
 /// Processor time of wrk for one answer.
 const LOAD: &str = "load";
+/// How many requests a second one web pod answers.
+const LIMIT: &str = "pod-limit";
 /// Requests that failed in one run.
 const FAILED: &str = "failed";
 
 /// The backend that is measured with every number of web pods.
 const MAIN: Backend = Backend::Vxlan;
 /// The number of web pods that every backend is measured with.
-const COMMON: usize = 4;
+const COMMON: usize = 8;
+/// What each web pod may answer, of what the rules could do with all of them: as many pods fill a balancer.
+const SHARE: f64 = 4.0;
 
 /// Throughput over the number of web pods, on each of flannel's backends.
 pub struct AcrossNodes;
@@ -51,6 +56,7 @@ impl Suite for AcrossNodes {
             let mut network = Network::read()?;
             network.change(MAIN)?;
             let mut stage = Stage::set(space, sizes(MAIN, plan))?;
+            limit(&mut stage, records)?;
             for backend in plan.pick(&[MAIN, Backend::HostGw, Backend::Udp][..], &[MAIN]) {
                 network.change(*backend)?;
                 for size in sizes(*backend, plan) {
@@ -71,10 +77,40 @@ impl Suite for AcrossNodes {
 fn sizes(backend: Backend, plan: Plan) -> &'static [usize] {
     match (backend, plan) {
         // The common one comes last: what follows on the other backends needs no change then.
-        (MAIN, Plan::Full) => &[1, 2, 8, COMMON],
-        (MAIN, Plan::Quick) => &[COMMON],
+        (MAIN, Plan::Full) => &[1, 2, 4, COMMON],
+        (MAIN, Plan::Quick) => &[2, COMMON],
         _ => &[COMMON],
     }
+}
+
+/// Gives every web pod its share of what the rules of one contender can do with all of them.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a rate of requests"
+)]
+fn limit(stage: &mut Stage<'_>, records: &mut Records) -> Result<()> {
+    stage.serve(None)?;
+    stage.direct(COMMON)?;
+    stage.check()?;
+    let dnat = stage
+        .contenders()?
+        .into_iter()
+        .find(|one| one.name == Rival::Dnat.name());
+    let address = dnat.context("no rules")?.address;
+    wrk::run(address, 1)?;
+    let limit = ((wrk::run(address, SECONDS)?.requests / SHARE) as u32).max(50);
+    stage.serve(Some(limit))?;
+    records.0.push(Record {
+        figure: LIMIT.to_owned(),
+        setting: MAIN.name().to_owned(),
+        contender: "pod".to_owned(),
+        x: 1.0,
+        round: 0,
+        value: f64::from(limit),
+        unit: "requests/s".to_owned(),
+    });
+    Ok(())
 }
 
 #[derive(Clone, Copy)]
@@ -117,11 +153,12 @@ fn measure_one(stage: &Stage<'_>, contender: Contender, place: Place, records: &
     let outcome = wrk::run(contender.address, SECONDS)?;
     let used = stage.meter.read()?.since(before);
     let mut values = vec![
-        (THROUGHPUT, outcome.rate, "requests/s"),
-        (FAILED, f64::from(outcome.failed), "requests"),
+        (THROUGHPUT, outcome.requests, "requests/s"),
+        (FAILED, outcome.errors, "requests"),
     ];
     if outcome.requests > 0.0 {
-        let each = |seconds: f64| seconds * 1e6 / outcome.requests;
+        let answered = outcome.requests * f64::from(SECONDS);
+        let each = |seconds: f64| seconds * 1e6 / answered;
         values.push((BALANCER, each(used.balancer), "µs"));
         values.push((SERVERS, each(used.servers), "µs"));
         values.push((LOAD, each(used.load), "µs"));
@@ -134,7 +171,7 @@ fn measure_one(stage: &Stage<'_>, contender: Contender, place: Place, records: &
     let name = contender.name;
     println!(
         "{setting}, {servers} pods, round {round}: {name} {:.0} requests/s",
-        outcome.rate
+        outcome.requests
     );
     #[allow(clippy::cast_precision_loss, reason = "a handful of pods")]
     let x = place.servers as f64;

@@ -47,23 +47,13 @@ pub fn web(nodes: &[&str], sizes: &[usize]) -> String {
             name: format!("server-{number}"),
             labels: format!("app: web, {}", labels.join(", ")),
             node,
-            command: SERVER.replace("PORT", &SERVER_PORT.to_string()),
             security: "{runAsUser: 65532}",
-            more: format!(
-                "startupProbe: {{tcpSocket: {{port: {SERVER_PORT}}}, periodSeconds: 1, failureThreshold: 60}}"
-            ),
+            resources: "{}",
         };
         yaml += &pod.yaml();
     }
     yaml
 }
-
-/// nginx that answers each request with the pod's own address.
-const SERVER: &str = r#"echo "daemon off; worker_processes 1; pid /tmp/nginx.pid; error_log /tmp/error.log;
-events { worker_connections 4096; }
-http { access_log off; keepalive_requests 1000000; client_body_temp_path /tmp/body; proxy_temp_path /tmp/proxy;
-fastcgi_temp_path /tmp/fastcgi; uwsgi_temp_path /tmp/uwsgi; scgi_temp_path /tmp/scgi;
-server { listen PORT; location / { return 200 \"$POD_IP\n\"; } } }" >/tmp/config; exec nginx -e /tmp/error.log -c /tmp/config"#;
 
 /// The pods of the rivals, all on one node.
 #[must_use]
@@ -72,9 +62,8 @@ pub fn rivals(node: &str) -> String {
         name: rival.name().to_owned(),
         labels: "app: rival".to_owned(),
         node,
-        command: LIFE.to_owned(),
         security: "{runAsUser: 0, privileged: true}",
-        more: format!("resources: {RESOURCES}"),
+        resources: RESOURCES,
     };
     Rival::ALL.map(|rival| pod(rival).yaml()).concat()
 }
@@ -96,9 +85,8 @@ struct Pod<'a> {
     name: String,
     labels: String,
     node: &'a str,
-    command: String,
     security: &'a str,
-    more: String,
+    resources: &'a str,
 }
 
 impl Pod<'_> {
@@ -107,11 +95,9 @@ impl Pod<'_> {
             name,
             labels,
             node,
-            command,
             security,
-            more,
+            resources,
         } = self;
-        let command = command.replace('\n', "\n      ");
         let version = env!("CARGO_PKG_VERSION");
         let (mounts, volumes) = volumes();
         format!(
@@ -129,14 +115,11 @@ spec:
     image: portable-lb/lab-pod:{version}
     imagePullPolicy: IfNotPresent
     command: [/bin/sh, -c]
-    args:
-    - |
-      {command}
+    args: [\"{LIFE}\"]
     env:
     - {{name: PATH, value: \"/usr/sbin:/usr/bin\"}}
-    - {{name: POD_IP, valueFrom: {{fieldRef: {{fieldPath: status.podIP}}}}}}
     securityContext: {security}
-    {more}
+    resources: {resources}
     volumeMounts:
 {mounts}  volumes:
 {volumes}"

@@ -75,6 +75,28 @@ const NGINX: &str = "nginx -p /tmp -e /tmp/error.log -c $config";
 const KEEPALIVED: &str =
     "keepalived --dont-fork --check --pid=/tmp/parent.pid --checkers_pid=/tmp/checkers.pid -f $config";
 
+/// A shell script that makes a pod a web server that answers with the pod's own address, at most so often a second:
+/// more than that has to wait, as it has for a pod whose share of a processor is used up.
+#[must_use]
+pub fn server(address: Ipv4Addr, limit: Option<u32>) -> String {
+    let (zone, limit) = limit.map_or_else(Default::default, |rate| {
+        let delay = (rate / 20).max(1);
+        (
+            format!("limit_req_zone $server_port zone=pod:32k rate={rate}r/s;"),
+            format!("limit_req zone=pod burst=10000 delay={delay};"),
+        )
+    });
+    // `return` comes before any limit, so the answer is a file.
+    let http = format!(
+        "{NGINX_HEAD}http {{\n{NGINX_HTTP}{zone}\nopen_file_cache max=4; open_file_cache_valid 1h; root /tmp/www;\n\
+         server {{ listen {SERVER_PORT}; location / {{ {limit} try_files /ip =404; }} }}\n}}\n"
+    );
+    format!(
+        "mkdir -p /tmp/www\necho {address} >/tmp/www/ip\n{}",
+        restart(&http, NGINX)
+    )
+}
+
 /// Writes a configuration, and ends the program, which then starts again with it.
 fn restart(configuration: &str, command: &str) -> String {
     format!(
@@ -146,6 +168,11 @@ load_module /usr/lib/nginx/modules/ngx_stream_module.so;
 events { worker_connections 4096; }
 ";
 
+const NGINX_HTTP: &str = "access_log off; keepalive_requests 1000000;
+client_body_temp_path /tmp/body; proxy_temp_path /tmp/proxy; fastcgi_temp_path /tmp/fastcgi;
+uwsgi_temp_path /tmp/uwsgi; scgi_temp_path /tmp/scgi;
+";
+
 fn upstream(servers: &[Ipv4Addr], more: &str) -> String {
     let mut text = "upstream web {\n".to_owned();
     for server in servers {
@@ -162,9 +189,7 @@ fn nginx_stream(servers: &[Ipv4Addr]) -> String {
 fn nginx_http(servers: &[Ipv4Addr]) -> String {
     let upstream = upstream(servers, "  keepalive 128; keepalive_requests 1000000;\n");
     format!(
-        "{NGINX_HEAD}http {{\naccess_log off; keepalive_requests 1000000;\n\
-         client_body_temp_path /tmp/body; proxy_temp_path /tmp/proxy; fastcgi_temp_path /tmp/fastcgi;\n\
-         uwsgi_temp_path /tmp/uwsgi; scgi_temp_path /tmp/scgi;\n{upstream}\
+        "{NGINX_HEAD}http {{\n{NGINX_HTTP}{upstream}\
          server {{ listen {PORT}; location / {{ proxy_pass http://web; proxy_http_version 1.1; \
          proxy_set_header Connection \"\"; }} }}\n}}\n"
     )
@@ -205,6 +230,16 @@ mod tests {
             }
             assert!(script.contains("80"), "{script}");
         }
+    }
+
+    #[test]
+    fn a_server_is_limited_only_if_told() {
+        assert!(!server(SERVERS[0], None).contains("limit_req"));
+        let script = server(SERVERS[0], Some(400));
+        assert!(
+            script.contains("rate=400r/s") && script.contains("delay=20;"),
+            "{script}"
+        );
     }
 
     #[test]

@@ -10,7 +10,7 @@ use e2e::cluster::{Agent, Space, request, until};
 
 use super::pods;
 use super::processor::Meter;
-use super::rival::{PORT, Rival};
+use super::rival::{self, PORT, Rival};
 use crate::record::OURS;
 
 /// The rules that Kubernetes itself makes for a Service, on the node.
@@ -82,17 +82,34 @@ impl<'a> Stage<'a> {
         let servers = self.addresses(count)?;
         self.space.apply(&pods::ours(&self.node, count))?;
         for (rival, _) in &self.rivals {
-            let words = format!(
-                "--namespace {} exec -i {} -- sh -eu",
-                self.space.name,
-                rival.name()
-            );
-            kubectl_with(&rival.script(&servers), &words).with_context(|| rival.name())?;
+            self.run(rival.name(), &rival.script(&servers))?;
         }
         let mut agents = self.space.wait_serving("ours", &format!("{count}/{count}"))?;
         self.agent = agents.pop();
         self.servers = count;
         Ok(())
+    }
+
+    /// Starts all web servers anew, each of which answers at most so many requests a second.
+    pub fn serve(&self, limit: Option<u32>) -> Result<()> {
+        let path = r#"jsonpath={range.items[*]}{.metadata.name},{.status.podIP}{"\n"}{end}"#;
+        for line in self
+            .space
+            .kubectl(&format!("get pods -l app=web -o {path}"))?
+            .lines()
+        {
+            let (pod, address) = line.split_once(',').context("a web pod without an address")?;
+            self.run(pod, &rival::server(address.parse()?, limit))?;
+        }
+        Ok(())
+    }
+
+    /// Runs a shell script in a pod.
+    fn run(&self, pod: &str, script: &str) -> Result<()> {
+        let words = format!("--namespace {} exec -i {pod} -- sh -eu", self.space.name);
+        kubectl_with(script, &words)
+            .map(drop)
+            .with_context(|| pod.to_owned())
     }
 
     /// How many servers there are now.

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::stage::KUBE_PROXY;
 use super::wrk::CONNECTIONS;
-use super::{BALANCER, COMMON, FAILED, LOAD, MAIN, SERVERS, THROUGHPUT};
+use super::{BALANCER, COMMON, FAILED, LIMIT, LOAD, MAIN, SERVERS, SHARE, THROUGHPUT};
 use crate::plot::{self, Axes, Line};
 use crate::record::{OURS, Records};
 use crate::row::{Row, Target};
@@ -26,6 +26,7 @@ const TARGETS: [(&str, Target); 5] = [
 pub fn section(records: &Records) -> Result<Section> {
     let text = [
         HOW.replace("CONNECTIONS", &CONNECTIONS.to_string()),
+        pods(records),
         format!("![requests a second over the number of web pods]({PICTURE}.svg)"),
         table(records),
         limits(records).unwrap_or_default(),
@@ -57,11 +58,11 @@ balancer (VirtualIP), without which the agent refuses them.";
 fn rows(records: &Records) -> Vec<Row> {
     let mut rows = Vec::new();
     for setting in records.settings(THROUGHPUT) {
-        let values = records.of(THROUGHPUT, setting);
+        let values = records.of(THROUGHPUT, setting).at(count(COMMON));
         for rival in values.contenders() {
             let target = target(rival);
             if target.is_some() || setting == MAIN.name() {
-                let what = format!("Throughput across nodes, {setting}");
+                let what = format!("Throughput across nodes, {setting}, {COMMON} web pods");
                 rows.extend(Row::compare(&what, &values, rival, target).filter(|_| rival != OURS));
             }
         }
@@ -90,10 +91,21 @@ fn picture(records: &Records) -> Result<String> {
         title: &title,
         x: "web pods",
         y: "requests/s",
-        x_by_factors: true,
+        x_by_factors: false,
         y_by_factors: false,
     };
     plot::lines(axes, &lines)
+}
+
+/// What a web pod may do.
+fn pods(records: &Records) -> String {
+    let limit = records.of(LIMIT, MAIN.name()).values();
+    let limit = limit.first().copied().unwrap_or_default();
+    format!(
+        "A web pod answers at most {limit} requests a second and lets others wait, as a pod does that has a small share \
+         of a processor. That is 1/{SHARE} of what the rules (`dnat`) reached before with {COMMON} pods that had no limit; \
+         so throughput can grow with the pods, until the balancer is full."
+    )
 }
 
 /// Every contender with every backend, at the number of web pods that all of them have.
@@ -166,7 +178,7 @@ fn limits(records: &Records) -> Option<String> {
 
 /// What a request costs the balancer's node with ours, beside rivals.
 fn costs(records: &Records) -> Option<String> {
-    let mine = records.of(BALANCER, MAIN.name());
+    let mine = records.of(BALANCER, MAIN.name()).at(count(COMMON));
     let rivals = mine.contenders().into_iter().filter(|name| *name != OURS);
     let beside: Vec<String> = rivals
         .filter_map(|rival| {
@@ -192,7 +204,9 @@ fn costs(records: &Records) -> Option<String> {
 
 /// Whether a ratio can be told from 1 by the middle half of its values.
 fn in_words(ratio: Spread) -> &'static str {
-    if ratio.low > 1.0 {
+    if (ratio.high - ratio.low).abs() < f64::EPSILON {
+        "of one round alone"
+    } else if ratio.low > 1.0 {
         "more"
     } else if ratio.high < 1.0 {
         "less"
@@ -224,9 +238,13 @@ fn failures(records: &Records) -> String {
     }
 }
 
-#[allow(clippy::cast_precision_loss, reason = "a handful of pods")]
 fn common(records: &Records, figure: &str, setting: &str, contender: &str) -> Records {
-    records.of(figure, setting).by(contender).at(COMMON as f64)
+    records.of(figure, setting).by(contender).at(count(COMMON))
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a handful of pods")]
+fn count(pods: usize) -> f64 {
+    pods as f64
 }
 
 fn median(records: &Records) -> Option<f64> {
@@ -243,7 +261,7 @@ mod tests {
             figure: figure.to_owned(),
             setting: setting.to_owned(),
             contender: contender.to_owned(),
-            x: 4.0,
+            x: 8.0,
             round: 0,
             value,
             unit: "requests/s".to_owned(),
@@ -276,7 +294,10 @@ mod tests {
             .iter()
             .map(|row| (row.what.as_str(), row.rival.as_str()))
             .collect();
-        let (vxlan, udp) = ("Throughput across nodes, vxlan", "Throughput across nodes, udp");
+        let (vxlan, udp) = (
+            "Throughput across nodes, vxlan, 8 web pods",
+            "Throughput across nodes, udp, 8 web pods",
+        );
         let expected = [
             (vxlan, "ipvsadm"),
             (vxlan, KUBE_PROXY),
@@ -293,6 +314,7 @@ mod tests {
         assert_eq!(in_words(spread(1.01, 1.2, 1.3)), "more");
         assert_eq!(in_words(spread(0.5, 0.6, 0.9)), "less");
         assert!(in_words(spread(0.9, 1.2, 1.3)).starts_with("no difference"));
+        assert_eq!(in_words(spread(1.2, 1.2, 1.2)), "of one round alone");
     }
 
     #[test]
