@@ -84,6 +84,7 @@ impl Inside {
         let mut records = Records::default();
         let changes = if self.quick { 20 } else { 200 };
         for work in Work::ALL {
+            process::run(Command::new("ipvsadm").arg("--clear"))?;
             profile(work, changes, &mut records)?;
             records.write(&self.records)?;
         }

@@ -1,6 +1,12 @@
 //! What another hand changes of ours is mended and told, once for as long as it goes on.
 
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
 use crate::common::hub::{Object, Scene};
+use crate::common::pause;
 
 /// All that a listener can have in the kernel.
 const FULL: &str = "scheduler: {name: mh}, ports: [{name: http, port: 80, targetPort: http}, \
@@ -105,11 +111,35 @@ fn sysctls_are_mended_and_a_fight_over_one_is_told_once() {
             .count()
     };
     assert_eq!(told(&scene), 1);
-    // Another hand that sets it again at once, for several looks of the agent.
     let (begun, before) = (told(&scene), counted(&scene));
+    let _fight = Fight::over(&scene, "/proc/sys/net/ipv4/vs/conntrack");
     scene.until("five looks found it changed", |scene| {
-        scene.at("agent", damage);
         counted(scene) >= before + 5
     });
     assert_eq!(told(&scene), begun + 1);
+}
+
+/// Another hand that sets it to 0 many times between two looks of the agent, until this is dropped.
+struct Fight(Arc<AtomicBool>);
+
+impl Fight {
+    fn over(scene: &Scene, setting: &'static str) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let is_over = Arc::clone(&over);
+        scene.within("agent", move || {
+            thread::spawn(move || {
+                while !is_over.load(Ordering::Relaxed) {
+                    fs::write(setting, "0").expect("can be set");
+                    pause();
+                }
+            });
+        });
+        Self(over)
+    }
+}
+
+impl Drop for Fight {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }

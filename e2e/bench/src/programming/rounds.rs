@@ -97,7 +97,7 @@ impl Scene {
             Who::Keepalived => self.changes(&mut Keepalived::start()?, &mut records)?,
             Who::Restore => {
                 let last = self.changes(&mut Restore, &mut records)?;
-                self.calls(last, &mut records)?;
+                self.calls(&last, &mut records)?;
                 return Ok(records);
             }
         };
@@ -132,24 +132,24 @@ impl Scene {
     }
 
     /// One call of `ipvsadm` after the other: the mean time of one.
-    fn calls(self, table: Table, records: &mut Vec<Record>) -> Result<()> {
+    fn calls(self, table: &Table, records: &mut Vec<Record>) -> Result<()> {
         let mut wanted = table.clone();
         let count = CALLS.min(self.servers);
         (0..count).for_each(|number| self.spread.weigh(&mut wanted, number, 9));
-        let took = Calls.lead(&table, &wanted)?;
+        let took = Calls.lead(table, &wanted)?;
         let each = took / u32::try_from(count)?;
-        records.push(self.record(CALL, Calls.name(), self.round, each));
+        records.push(self.record(CALL, Calls.name(), each));
         eyes::check(&wanted)
     }
 
     #[allow(clippy::cast_precision_loss, reason = "sizes are small")]
-    fn record(self, figure: &str, contender: &str, round: u32, took: Duration) -> Record {
+    fn record(self, figure: &str, contender: &str, took: Duration) -> Record {
         Record {
             figure: figure.to_owned(),
             setting: self.spread.name().to_owned(),
             contender: contender.to_owned(),
             x: self.servers as f64,
-            round,
+            round: self.round,
             value: took.as_secs_f64() * 1e3,
             unit: "ms".to_owned(),
         }
@@ -172,7 +172,8 @@ impl Stage<'_> {
         let took = self.contender.lead(&self.table, &wanted);
         let took = took.with_context(|| format!("{name}: {figure}"))?;
         let round = scene.round * scene.repeats + repeat;
-        self.records.push(scene.record(figure, name, round, took));
+        let scene = Scene { round, ..scene };
+        self.records.push(scene.record(figure, name, took));
         self.table = wanted;
         Ok(())
     }

@@ -138,6 +138,32 @@ fn table(records: &Records, figure: &str) -> String {
     text
 }
 
+fn median(ours: &Records, theirs: &Records) -> Option<f64> {
+    spread::Spread::of_ratios(ours, theirs).map(|spread| spread.median)
+}
+
+/// What one change costs in the largest table, beside the smallest.
+fn growth(records: &Records, name: &str) -> String {
+    let growth = median(
+        &one_change(records, name, largest()),
+        &one_change(records, name, smallest()),
+    );
+    let Some(growth) = growth else {
+        return String::new();
+    };
+    let word = if growth <= OF_SMALLEST {
+        "which meets the target"
+    } else {
+        "which misses the target"
+    };
+    format!(
+        " One change among {} servers takes {} times what it takes among {}, {word} of {OF_SMALLEST}.",
+        largest(),
+        Number(growth),
+        smallest()
+    )
+}
+
 /// From which size on the targets are met.
 fn verdict(records: &Records, spread: Spread) -> String {
     let name = spread.name();
@@ -152,28 +178,9 @@ fn verdict(records: &Records, spread: Spread) -> String {
             sizes.join(", ")
         }
     };
-    let median = |ours: &Records, theirs: &Records| {
-        spread::Spread::of_ratios(ours, theirs).map(|spread| spread.median)
-    };
     let restore = |x| median(&fill.at(x).by(OURS), &fill.at(x).by(RESTORE));
     let calls = |x| median(&per_server(&fill.at(x).by(OURS)), &records.of(CALL, name).at(x));
-    let growth = median(
-        &one_change(records, name, largest()),
-        &one_change(records, name, smallest()),
-    );
-    let growth = growth.map_or_else(String::new, |growth| {
-        let word = if growth <= OF_SMALLEST {
-            "which meets the target"
-        } else {
-            "which misses the target"
-        };
-        format!(
-            " One change among {} servers takes {} times what it takes among {}, {word} of {OF_SMALLEST}.",
-            largest(),
-            Number(growth),
-            smallest()
-        )
-    });
+    let growth = growth(records, name);
     format!(
         "\n{}: programming from nothing takes at most a {}th of `ipvsadm -R` at {}, and a server of it at most a {}th of a call at \
          {}.{growth}\n",
