@@ -97,19 +97,23 @@ test-cluster: ## tests in the running lab
 
 ## Benchmarks
 
+.PHONY: bench-deps
+bench-deps: ## the rivals, as Debian packages; where systemd runs, some of them start
+	@e2e/deps.sh e2e/packages e2e/bench/packages
+
 .PHONY: bench
-bench: lab-up ## ours beside each rival; writes docs/benchmarks
+bench: bench-deps lab-up ## ours beside each rival; writes docs/benchmarks
 	$(BENCH) run
 
 .PHONY: bench-quick
-bench-quick: lab-up ## a small run; writes target/bench
+bench-quick: bench-deps lab-up ## a small run; writes target/bench
 	$(BENCH) --folder target/bench run --quick
 
 ## What the others are made of
 
 .PHONY: deps
 deps: ## Debian packages that are missing
-	@e2e/deps.sh
+	@e2e/deps.sh e2e/packages
 
 .PHONY: tools
 tools: ## Kubernetes, Helm and the lab's other programs, built once into a cache
