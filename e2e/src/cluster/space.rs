@@ -38,7 +38,9 @@ pub fn in_namespace(name: &str, test: impl FnOnce(&Space<'_>) -> Result<()>) -> 
     let space = Space::create(&cluster, name)?;
     let outcome = catch_unwind(AssertUnwindSafe(|| test(&space)));
     let outcome = outcome.unwrap_or_else(|_| Err(anyhow!("the test panicked, see above")));
-    if outcome.is_err() {
+    if let Err(error) = &outcome {
+        // First, for whoever sees no more than the beginning.
+        eprintln!("{name}: {error:#}");
         describe::print(&space);
     }
     let removed = kubectl(&format!(

@@ -114,9 +114,9 @@ enum NodeCommand {
 
 #[derive(Clone, Copy, Debug, Subcommand)]
 enum ApiserverCommand {
-    /// End it, and keep it from being started again.
+    /// End it, with controllers and scheduler, and keep them from being started again.
     Stop,
-    /// Start it again and wait until it is ready.
+    /// Start it again, wait until it is ready, and start the others.
     Start,
 }
 
@@ -242,22 +242,33 @@ fn run_node(paths: &Paths, command: NodeCommand) -> Result<()> {
     }
 }
 
+/// Controllers and scheduler go and come with the API server, as they do where an election makes the leader: who can't
+/// renew its lease ends. Left running, the controllers would blame the nodes for the time in which nobody heard of them.
 fn run_apiserver(paths: &Paths, command: ApiserverCommand) -> Result<()> {
     session::enter()?;
-    let service = control_plane::api_server(paths);
+    let api_server = control_plane::api_server(paths);
+    let leaders = control_plane::leaders(paths);
+    let services = paths.services();
     match command {
         ApiserverCommand::Stop => {
-            paths.services().remove(&service.name)?;
+            for service in leaders.iter().chain([&api_server]) {
+                services.remove(&service.name)?;
+            }
             wait_for("the API server ends", PATIENCE, || {
-                match paths.services().state(&service.name) {
-                    Some(_) => bail!("the supervisor still has it"),
+                match leaders
+                    .iter()
+                    .chain([&api_server])
+                    .find(|service| services.state(&service.name).is_some())
+                {
+                    Some(service) => bail!("the supervisor still has {}", service.name),
                     None => Ok(()),
                 }
             })
         }
         ApiserverCommand::Start => {
-            paths.services().put(&service)?;
-            wait_for("the API server is ready", PATIENCE, || api_is_ready(paths))
+            services.put(&api_server)?;
+            wait_for("the API server is ready", PATIENCE, || api_is_ready(paths))?;
+            leaders.iter().try_for_each(|service| services.put(service))
         }
     }
 }

@@ -32,13 +32,20 @@ pub fn write_configuration(paths: &Paths) -> Result<()> {
 /// All services of the control plane, in the order they need each other.
 #[must_use]
 pub fn services(paths: &Paths) -> Vec<Service> {
+    let [controller_manager, scheduler] = leaders(paths);
     vec![
         etcd(paths),
         api_server(paths),
-        controller_manager(paths),
-        scheduler(paths),
+        controller_manager,
+        scheduler,
         coredns(paths),
     ]
+}
+
+/// Those of which a cluster has one that leads. Here is no other, so none is elected.
+#[must_use]
+pub fn leaders(paths: &Paths) -> [Service; 2] {
+    [controller_manager(paths), scheduler(paths)]
 }
 
 /// The API server, the part that tests stop and start.
