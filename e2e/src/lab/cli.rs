@@ -251,16 +251,15 @@ fn run_apiserver(paths: &Paths, command: ApiserverCommand) -> Result<()> {
     let services = paths.services();
     match command {
         ApiserverCommand::Stop => {
-            for service in leaders.iter().chain([&api_server]) {
-                services.remove(&service.name)?;
-            }
+            let ending: Vec<&str> = leaders
+                .iter()
+                .chain([&api_server])
+                .map(|it| it.name.as_str())
+                .collect();
+            ending.iter().try_for_each(|name| services.remove(name))?;
             wait_for("the API server ends", PATIENCE, || {
-                match leaders
-                    .iter()
-                    .chain([&api_server])
-                    .find(|service| services.state(&service.name).is_some())
-                {
-                    Some(service) => bail!("the supervisor still has {}", service.name),
+                match ending.iter().find(|name| services.state(name).is_some()) {
+                    Some(name) => bail!("the supervisor still has {name}"),
                     None => Ok(()),
                 }
             })
