@@ -111,7 +111,7 @@ mod tests {
             gone,
             ["- iptables -t filter -A PLB-INPUT -s 10.0.0.8/32 -j ACCEPT"]
         );
-        let rule = "+ iptables -t filter -A PLB-INPUT -m conntrack --ctstate INVALID -j DROP";
+        let rule = "+ iptables -t filter -A PLB-INPUT ! -i lo -m conntrack --ctstate INVALID -j DROP";
         assert_eq!(come.first().map(|line| line.as_str()), Some(rule));
     }
 }

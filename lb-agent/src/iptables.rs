@@ -92,18 +92,18 @@ fn filter(family: Family, rules: &Rules) -> Vec<String> {
 }
 
 /// An INVALID reply is not un-NATed; the pod's own stack would reset its server's connection. Without NAT answers go
-/// another way, and so all that a client sends after its SYN is INVALID here.
+/// another way, and so all that a client sends after its SYN is INVALID here. The pod's own connections are spared: the end
+/// of one that began before these rules did, and with them the tracking of connections, is INVALID too.
 fn invalid(rules: &Rules) -> Vec<String> {
     if !rules.masquerades {
         return Vec::new();
     }
-    let rule =
-        |more: String, target| format!("-A PLB-INPUT{more} -m conntrack --ctstate INVALID -j {target}");
+    let rule = |of: String, target| format!("-A PLB-INPUT {of} -m conntrack --ctstate INVALID -j {target}");
     let virtual_addresses = rules.virtual_addresses.iter();
     let mut lines: Vec<String> = virtual_addresses
-        .map(|address| rule(format!(" -d {}", host(*address)), "RETURN"))
+        .map(|address| rule(format!("-d {}", host(*address)), "RETURN"))
         .collect();
-    lines.push(rule(String::new(), "DROP"));
+    lines.push(rule("! -i lo".to_owned(), "DROP"));
     lines
 }
 

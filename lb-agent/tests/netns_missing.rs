@@ -6,7 +6,10 @@
 mod common;
 
 use std::fs;
+use std::io::Read as _;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command};
+use std::time::Duration;
 
 use common::agent::get;
 use common::until;
@@ -24,6 +27,31 @@ impl Drop for Agent {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+/// A connection of the agent's own place, which nobody tracks before there are rules.
+struct Connection {
+    client: TcpStream,
+    server: TcpStream,
+}
+
+impl Connection {
+    fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("can be bound");
+        let address = listener.local_addr().expect("is bound");
+        Self {
+            client: TcpStream::connect(address).expect("can connect"),
+            server: listener.accept().expect("somebody came").0,
+        }
+    }
+
+    /// The first that anybody sees of it is how it ends.
+    fn ends(mut self) {
+        drop(self.server);
+        let patience = Some(Duration::from_secs(20));
+        self.client.set_read_timeout(patience).expect("can be set");
+        assert_eq!(self.client.read(&mut [0]).expect("the end comes"), 0);
     }
 }
 
@@ -54,6 +82,7 @@ fn a_missing_module_is_told_until_it_is_loaded() {
     assert!(get("/metrics").contains("converge_errors_total{reason=\"KernelModuleMissing\"}"));
     assert!(agent.0.try_wait().expect("can be asked").is_none(), "it stays up");
 
+    let old = Connection::new();
     fs::write(HELPER, helper.trim()).expect("can be set");
     assert!(
         Command::new("modprobe")
@@ -67,4 +96,5 @@ fn a_missing_module_is_told_until_it_is_loaded() {
         || get("/readyz").starts_with("HTTP/1.1 200"),
         || get("/readyz"),
     );
+    old.ends();
 }

@@ -20,7 +20,7 @@ const EXPECTED: &str = "\
 :PLB-LIMITS - [0:0]
 :PLB-SOURCES - [0:0]
 -A INPUT -j PLB-INPUT
--A PLB-INPUT -m conntrack --ctstate INVALID -j DROP
+-A PLB-INPUT ! -i lo -m conntrack --ctstate INVALID -j DROP
 COMMIT
 *nat
 :PLB-MASQ - [0:0]
@@ -60,7 +60,7 @@ COMMIT
 :PLB-SOURCES - [0:0]
 -A INPUT -p tcp -m tcp --dport 22 -j ACCEPT
 -A INPUT -j PLB-INPUT
--A PLB-INPUT -m conntrack --ctstate INVALID -j DROP
+-A PLB-INPUT ! -i lo -m conntrack --ctstate INVALID -j DROP
 COMMIT
 ";
 
@@ -220,7 +220,7 @@ fn what_goes_to_the_balancers_own_address_may_be_unknown_and_keeps_its_source() 
     assert!(
         text.contains(
             "-A PLB-INPUT -d 192.0.2.1/32 -m conntrack --ctstate INVALID -j RETURN\n\
-             -A PLB-INPUT -m conntrack --ctstate INVALID -j DROP\n"
+             -A PLB-INPUT ! -i lo -m conntrack --ctstate INVALID -j DROP\n"
         ),
         "{text}"
     );

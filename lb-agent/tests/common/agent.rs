@@ -6,10 +6,13 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output};
 use std::thread;
+use std::time::Duration;
 
 use super::places::{Places, within};
 use super::run;
 
+/// How long its server may be silent.
+const PATIENCE: Duration = Duration::from_secs(20);
 const PROGRAM: &str = env!("CARGO_BIN_EXE_lb-agent");
 
 pub(crate) struct Agent {
@@ -121,6 +124,7 @@ pub(crate) fn get(path: &str) -> String {
     let request = format!("GET {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n");
     let mut answer = String::new();
     if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", 9913)) {
+        let _ = stream.set_read_timeout(Some(PATIENCE));
         let _ = stream.write_all(request.as_bytes());
         let _ = stream.read_to_string(&mut answer);
     }

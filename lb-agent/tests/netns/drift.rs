@@ -73,7 +73,7 @@ fn every_setting_of_a_service_and_its_servers_is_mended() {
             "ipvsadm -D -f 1073748824",
             "ipvsadm --set 5 5 5",
             "iptables -t filter -F PLB-SOURCES",
-            "iptables -t filter -D PLB-INPUT -m conntrack --ctstate INVALID -j DROP",
+            "iptables -t filter -D PLB-INPUT ! -i lo -m conntrack --ctstate INVALID -j DROP",
             "ip6tables -t filter -F PLB-LIMITS",
             "ip6tables -t mangle -A PLB-MARK -j ACCEPT",
         ],
