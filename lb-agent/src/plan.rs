@@ -12,6 +12,7 @@ use crate::table::{
     Family, Listener, Mark, Path, PathMark, Rules, Scheduling, Server, Service, Table, Timeouts,
 };
 pub(crate) use servers::Difference;
+use servers::along;
 
 /// Fills a hashing service: each server added to `mh` makes it compute its whole table anew.
 const FILLING: &str = "rr";
@@ -128,53 +129,56 @@ pub fn plan(current: &Table, wanted: &Table) -> Vec<Step> {
         steps.push(Step::SetTimeouts(timeouts));
     }
     set_paths(current, wanted, &mut steps);
-    make_services(current, wanted, &mut steps);
-    let differences = differences(current, wanted);
-    for (listener, difference) in &differences {
-        let new = difference.new.iter();
-        steps.extend(new.map(|(at, server)| Step::AddServer(*listener, **at, **server)));
-    }
+    let touched = touched(current, wanted);
+    make(&touched, &mut steps);
     // What packets are still led to takes connections until the rules lead them elsewhere.
-    let given: BTreeSet<Mark> = wanted.rules.values().flat_map(Rules::given).collect();
-    let (led, left) = wanted
-        .services
-        .iter()
-        .partition::<Vec<_>, _>(|(listener, _)| given.contains(&listener.mark()));
+    let is_served = touched.iter().filter(|it| it.wanted.is_some());
+    let given: BTreeSet<Mark> = if touched.is_empty() {
+        BTreeSet::new()
+    } else {
+        wanted.rules.values().flat_map(Rules::given).collect()
+    };
+    let (led, left) = is_served.partition::<Vec<_>, _>(|it| given.contains(&it.listener.mark()));
     let masquerades_first = begins_to_masquerade(current, wanted);
     if masquerades_first {
         switch_rules(current, wanted, &mut steps);
     }
-    change((current, &differences), &led, &mut steps);
+    change(&led, &mut steps);
     if !masquerades_first {
         switch_rules(current, wanted, &mut steps);
     }
-    change((current, &differences), &left, &mut steps);
-    for (listener, difference) in &differences {
-        let gone = difference.gone.iter();
-        steps.extend(gone.map(|(at, _)| Step::RemoveServer(*listener, **at)));
-    }
-    remove_services(current, wanted, &mut steps);
-    reorder(current, wanted, &mut steps);
+    change(&left, &mut steps);
+    break_old(&touched, &mut steps);
+    reorder(current, &touched, &mut steps);
     steps
 }
 
-/// How the servers of each service differ; services of which none does are not in it.
-fn differences<'a>(current: &'a Table, wanted: &'a Table) -> Differences<'a> {
-    let only_there = current
-        .services
-        .keys()
-        .filter(|it| !wanted.services.contains_key(it));
-    let listeners = wanted.services.keys().chain(only_there);
-    let found = listeners.map(|listener| {
-        let of = |table: &'a Table| table.services.get(listener);
-        (*listener, Difference::between(of(current), of(wanted)))
-    });
-    found
-        .filter(|(_, difference)| *difference != Difference::default())
-        .collect()
+/// A service that is not as wanted.
+struct Touched<'a> {
+    listener: Listener,
+    current: Option<&'a Service>,
+    wanted: Option<&'a Service>,
+    servers: Difference<'a>,
 }
 
-type Differences<'a> = BTreeMap<Listener, Difference<'a>>;
+/// The services that are not as wanted. Mostly these are few, and the walk along all is what a plan costs.
+fn touched<'a>(current: &'a Table, wanted: &'a Table) -> Vec<Touched<'a>> {
+    let pairs = along(&current.services, &wanted.services);
+    let found = pairs.map(|(listener, current, wanted)| Touched {
+        listener: *listener,
+        current,
+        wanted,
+        servers: Difference::between(current, wanted),
+    });
+    let is_touched = |it: &Touched<'_>| match (it.current, it.wanted) {
+        (Some(is), Some(shall)) => {
+            let is_unordered = shall.needs_order() && current.unordered.contains(&it.listener);
+            is_unordered || is.scheduling != shall.scheduling || !it.servers.is_empty()
+        }
+        _ => true,
+    };
+    found.filter(is_touched).collect()
+}
 
 /// No client's connection goes by these, so what differs is made anew.
 fn set_paths(current: &Table, wanted: &Table, steps: &mut Vec<Step>) {
@@ -190,11 +194,16 @@ fn set_paths(current: &Table, wanted: &Table, steps: &mut Vec<Step>) {
     }
 }
 
-fn make_services(current: &Table, wanted: &Table, steps: &mut Vec<Step>) {
-    for (listener, service) in &wanted.services {
-        if !current.services.contains_key(listener) {
-            steps.push(Step::AddService(*listener, first_scheduling(service)));
-        }
+fn make(touched: &[Touched<'_>], steps: &mut Vec<Step>) {
+    let new = touched.iter().filter(|it| it.current.is_none());
+    let add = |it: &Touched<'_>| Some(Step::AddService(it.listener, first_scheduling(it.wanted?)));
+    steps.extend(new.filter_map(add));
+    for Touched {
+        listener, servers, ..
+    } in touched
+    {
+        let new = servers.new.iter();
+        steps.extend(new.map(|(at, server)| Step::AddServer(*listener, **at, **server)));
     }
 }
 
@@ -207,26 +216,20 @@ fn first_scheduling(service: &Service) -> Scheduling {
     }
 }
 
-fn change(
-    (current, differences): (&Table, &Differences<'_>),
-    wanted: &[(&Listener, &Service)],
-    steps: &mut Vec<Step>,
-) {
-    for (listener, service) in wanted.iter().copied() {
-        if let Some(difference) = differences.get(listener) {
-            let mut changed = difference.changed.clone();
-            // Those that take connections first: there is never a moment with none.
-            changed.sort_by_key(|(_, server)| std::cmp::Reverse(server.weight));
-            let changed = changed.into_iter();
-            steps.extend(changed.map(|(at, server)| Step::SetServer(*listener, *at, *server)));
-        }
-        let known = current.services.get(listener);
-        let now = known.map_or_else(
-            || Cow::Owned(first_scheduling(service)),
-            |known| Cow::Borrowed(&known.scheduling),
-        );
+fn change(touched: &[&Touched<'_>], steps: &mut Vec<Step>) {
+    for it in touched {
+        let mut changed = it.servers.changed.clone();
+        // Those that take connections first: there is never a moment with none.
+        changed.sort_by_key(|(_, server)| std::cmp::Reverse(server.weight));
+        let changed = changed.into_iter();
+        steps.extend(changed.map(|(at, server)| Step::SetServer(it.listener, *at, *server)));
+        let Some(service) = it.wanted else { continue };
+        let now = match it.current {
+            Some(current) => Cow::Borrowed(&current.scheduling),
+            None => Cow::Owned(first_scheduling(service)),
+        };
         if *now != service.scheduling {
-            steps.push(Step::SetService(*listener, service.scheduling.clone()));
+            steps.push(Step::SetService(it.listener, service.scheduling.clone()));
         }
     }
 }
@@ -253,25 +256,28 @@ fn begins_to_masquerade(current: &Table, wanted: &Table) -> bool {
     wanted.rules.iter().any(begins)
 }
 
-fn remove_services(current: &Table, wanted: &Table, steps: &mut Vec<Step>) {
-    for listener in current.services.keys() {
-        if !wanted.services.contains_key(listener) {
-            steps.push(Step::RemoveService(*listener));
-        }
+fn break_old(touched: &[Touched<'_>], steps: &mut Vec<Step>) {
+    for Touched {
+        listener, servers, ..
+    } in touched
+    {
+        let gone = servers.gone.iter();
+        steps.extend(gone.map(|(at, _)| Step::RemoveServer(*listener, **at)));
     }
+    let old = touched.iter().filter(|it| it.wanted.is_none());
+    steps.extend(old.map(|it| Step::RemoveService(it.listener)));
 }
 
 /// The order of the servers is part of what `mh` hashes by.
-fn reorder(current: &Table, wanted: &Table, steps: &mut Vec<Step>) {
-    for (listener, service) in wanted.services.iter().filter(|(_, it)| it.needs_order()) {
-        let Some(known) = current.services.get(listener) else {
+fn reorder(current: &Table, touched: &[Touched<'_>], steps: &mut Vec<Step>) {
+    for it in touched {
+        let (Some(known), Some(service)) = (it.current, it.wanted.filter(|it| it.needs_order())) else {
             continue;
         };
         let last = known.servers.keys().next_back();
-        let is_new = |at: &SocketAddr| !known.servers.contains_key(at);
-        let is_between = |at: &SocketAddr| is_new(at) && Some(at) < last;
-        if current.unordered.contains(listener) || service.servers.keys().any(is_between) {
-            steps.push(Step::Reorder(*listener, service.servers.clone()));
+        let is_between = it.servers.new.iter().any(|(at, _)| Some(*at) < last);
+        if is_between || current.unordered.contains(&it.listener) {
+            steps.push(Step::Reorder(it.listener, service.servers.clone()));
         }
     }
 }

@@ -4,6 +4,7 @@ pub(crate) mod contender;
 mod eyes;
 pub(crate) mod machine;
 mod rounds;
+mod serve;
 pub(crate) mod table;
 mod words;
 
@@ -16,6 +17,7 @@ use clap::Args;
 use crate::plan::Plan;
 use crate::record::Records;
 use crate::suite::{Section, Suite};
+pub use serve::Agent;
 
 /// The suite.
 pub struct Programming;

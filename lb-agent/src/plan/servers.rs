@@ -1,11 +1,33 @@
-//! How the servers of a service differ, found in one walk along both lists.
+//! How tables differ, found in one walk along both.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use crate::table::{Server, Service};
 
-type Servers = BTreeMap<SocketAddr, Server>;
+/// Each key of two maps, in order, with what either has of it.
+pub(super) fn along<'a, K: Ord, V>(
+    old: &'a BTreeMap<K, V>,
+    new: &'a BTreeMap<K, V>,
+) -> impl Iterator<Item = (&'a K, Option<&'a V>, Option<&'a V>)> {
+    let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
+    std::iter::from_fn(move || {
+        let order = match (old.peek(), new.peek()) {
+            (Some((left, _)), Some((right, _))) => left.cmp(right),
+            (Some(_), None) => Ordering::Less,
+            (None, _) => Ordering::Greater,
+        };
+        match order {
+            Ordering::Less => old.next().map(|(key, value)| (key, Some(value), None)),
+            Ordering::Greater => new.next().map(|(key, value)| (key, None, Some(value))),
+            Ordering::Equal => old
+                .next()
+                .zip(new.next())
+                .map(|((key, is), (_, shall))| (key, Some(is), Some(shall))),
+        }
+    })
+}
 
 /// The servers that differ.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -21,30 +43,23 @@ pub(crate) struct Difference<'a> {
 impl<'a> Difference<'a> {
     /// From one service to the other, either of which may not exist.
     pub(crate) fn between(current: Option<&'a Service>, wanted: Option<&'a Service>) -> Self {
-        static NONE: Servers = Servers::new();
+        static NONE: BTreeMap<SocketAddr, Server> = BTreeMap::new();
         let servers = |service: Option<&'a Service>| service.map_or(&NONE, |service| &service.servers);
-        let (mut old, mut new) = (servers(current).iter(), servers(wanted).iter());
         let mut difference = Self::default();
-        let (mut before, mut after) = (old.next(), new.next());
-        loop {
-            match (before, after) {
-                (Some((at, is)), Some((to, shall))) if at == to => {
-                    if is != shall {
-                        difference.changed.push((to, shall));
-                    }
-                    (before, after) = (old.next(), new.next());
-                }
-                (Some(left), right) if right.is_none_or(|right| left.0 < right.0) => {
-                    difference.gone.push(left);
-                    before = old.next();
-                }
-                (_, Some(right)) => {
-                    difference.new.push(right);
-                    after = new.next();
-                }
-                (_, None) => return difference,
+        for (at, is, shall) in along(servers(current), servers(wanted)) {
+            match (is, shall) {
+                (Some(is), None) => difference.gone.push((at, is)),
+                (None, Some(shall)) => difference.new.push((at, shall)),
+                (Some(is), Some(shall)) if is != shall => difference.changed.push((at, shall)),
+                _ => {}
             }
         }
+        difference
+    }
+
+    /// Whether none differs.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.new.is_empty() && self.changed.is_empty() && self.gone.is_empty()
     }
 }
 

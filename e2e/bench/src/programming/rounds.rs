@@ -12,9 +12,10 @@ use nix::sched::{CloneFlags, unshare};
 
 use super::contender::{Calls, Contender, Keepalived, Ours, Restore, settle_in};
 use super::eyes;
+use super::serve::ServeFile;
 use super::table::Spread;
 use crate::plan::Plan;
-use crate::record::{Record, Records};
+use crate::record::{OURS, Record, Records};
 
 /// Numbers of servers.
 pub(super) const SIZES: [usize; 4] = [10, 100, 1_000, 10_000];
@@ -30,6 +31,9 @@ pub(super) const ADD: &str = "add a server";
 pub(super) const REMOVE: &str = "remove a server";
 pub(super) const AT_ONCE_FIGURE: &str = "changes at once";
 pub(super) const CALL: &str = "a call";
+/// The same by the whole agent: from the moment that its file is replaced.
+pub(super) const FILE_FILL: &str = "file, from nothing";
+pub(super) const FILE_ADD: &str = "file, add a server";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Who {
@@ -71,6 +75,19 @@ pub(super) fn measure(plan: Plan, path: &Path) -> Result<()> {
                 }
             }
         }
+        for servers in SIZES {
+            let scene = Scene {
+                spread: Spread::One,
+                servers,
+                round,
+                repeats: plan.pick(3, 1),
+            };
+            let found = in_namespace(move || scene.serve());
+            records
+                .0
+                .extend(found.with_context(|| format!("serve --file, {servers} servers"))?);
+            records.write(path)?;
+        }
     }
     Ok(())
 }
@@ -101,6 +118,23 @@ impl Scene {
                 return Ok(records);
             }
         };
+        Ok(records)
+    }
+
+    /// The whole agent: from its file to the kernel.
+    fn serve(self) -> Result<Vec<Record>> {
+        let mut records = Vec::new();
+        let mut agent = ServeFile::start()?;
+        let mut servers = self.servers;
+        let took = agent.serve(servers)?;
+        records.push(self.record(FILE_FILL, OURS, took));
+        for repeat in 0..self.repeats {
+            servers += 1;
+            let took = agent.serve(servers)?;
+            let round = self.round * self.repeats + repeat;
+            let scene = Self { round, ..self };
+            records.push(scene.record(FILE_ADD, OURS, took));
+        }
         Ok(records)
     }
 

@@ -89,7 +89,7 @@ impl Spread {
 }
 
 /// Nobody is there: nothing is ever sent.
-fn address(number: usize) -> SocketAddr {
+pub(crate) fn address(number: usize) -> SocketAddr {
     let [_, a, b, c] = u32::try_from(number).unwrap_or(u32::MAX).to_be_bytes();
     SocketAddr::from(([10, 100 + a, b, c], 8080))
 }

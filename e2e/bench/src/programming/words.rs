@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 
-use super::rounds::{ADD, AT_ONCE, AT_ONCE_FIGURE, CALL, FILL, REMOVE, SIZES, WEIGHT};
+use super::rounds::{ADD, AT_ONCE, AT_ONCE_FIGURE, CALL, FILE_ADD, FILE_FILL, FILL, REMOVE, SIZES, WEIGHT};
 use super::table::Spread;
 use crate::plot::{Axes, Line, lines};
 use crate::record::{OURS, Records};
@@ -29,7 +29,16 @@ pub(super) fn section(records: &Records) -> Result<Section> {
         rows(records, spread, &mut section.rows);
         pictures(records, spread, &mut section)?;
     }
-    for figure in [FILL, WEIGHT, ADD, REMOVE, AT_ONCE_FIGURE, CALL] {
+    for figure in [
+        FILL,
+        WEIGHT,
+        ADD,
+        REMOVE,
+        AT_ONCE_FIGURE,
+        CALL,
+        FILE_FILL,
+        FILE_ADD,
+    ] {
         let _ = write!(
             section.text,
             "\n**{}**\n\n{}",
@@ -51,6 +60,12 @@ fn heading(figure: &str) -> String {
         ADD => "One server added, ms".to_owned(),
         REMOVE => "One server removed, ms".to_owned(),
         AT_ONCE_FIGURE => format!("{AT_ONCE} weights set at once, ms"),
+        FILE_FILL => {
+            "`serve --file`, from nothing, ms from the file's rename until the kernel holds it".to_owned()
+        }
+        FILE_ADD => {
+            "`serve --file`, one server added, ms from the file's rename until the kernel holds it".to_owned()
+        }
         _ => "A call of ipvsadm that sets one weight, ms".to_owned(),
     }
 }
@@ -240,7 +255,9 @@ and that is what is timed: nothing new is sent to it.
 is told.
 - **keepalived** reads its file again after SIGHUP: from the signal until the kernel's list shows the new table. It has no checkers.
 
-Nobody sets iptables' rules here.
+Nobody sets iptables' rules here, but for the whole agent: **`serve --file`** is timed from the rename of its file until the \
+kernel's list shows the new server. It looks at its file each second, so half a second of that is waiting in the mean; it reads and \
+checks all of the file, and with the first table it sets its rules.
 ";
 
 const LIMITS: &str = "
