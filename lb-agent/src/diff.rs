@@ -92,7 +92,7 @@ mod tests {
         let lines = told(&Table::default(), &table(&[(1, 1)]));
         for line in [
             "+ ipvsadm -A -f 1073741904 -s rr",
-            "+ iptables -t filter -A INPUT -j PLB-INPUT",
+            "+ iptables -t mangle -A INPUT -j PLB-INPUT",
             "+ iptables -t mangle -A PLB-MARK -p tcp -m tcp --dport 80 -m conntrack --ctdir ORIGINAL -j MARK --set-xmark 0x40000050/0xffffffff",
         ] {
             assert!(lines.contains(&line.to_owned()), "{line} in {lines:?}");
@@ -102,16 +102,16 @@ mod tests {
 
     #[test]
     fn a_changed_rule_is_told_as_it_was_and_as_it_will_be() {
-        let save = "*filter\n:INPUT ACCEPT [5:300]\n:PLB-INPUT - [0:0]\n-A INPUT -s 10.0.0.7/32 -j ACCEPT\n\
+        let save = "*mangle\n:INPUT ACCEPT [5:300]\n:PLB-INPUT - [0:0]\n-A INPUT -s 10.0.0.7/32 -j ACCEPT\n\
                     -A INPUT -j PLB-INPUT\n-A PLB-INPUT -s 10.0.0.8/32 -j ACCEPT\nCOMMIT\n";
         let wanted = table(&[]);
         let lines = diff(&wanted, &[(Family::V4, Printed::parse(save))].into(), &wanted);
         let (gone, come): (Vec<&String>, Vec<&String>) = lines.iter().partition(|line| line.starts_with('-'));
         assert_eq!(
             gone,
-            ["- iptables -t filter -A PLB-INPUT -s 10.0.0.8/32 -j ACCEPT"]
+            ["- iptables -t mangle -A PLB-INPUT -s 10.0.0.8/32 -j ACCEPT"]
         );
-        let rule = "+ iptables -t filter -A PLB-INPUT ! -i lo -m conntrack --ctstate INVALID -j DROP";
+        let rule = "+ iptables -t mangle -A PLB-INPUT ! -i lo -m conntrack --ctstate INVALID -j DROP";
         assert_eq!(come.first().map(|line| line.as_str()), Some(rule));
     }
 }

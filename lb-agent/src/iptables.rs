@@ -16,10 +16,11 @@ struct Place {
     chains: &'static [&'static str],
 }
 
-/// In the order in which they are put in: marks come last, when all that they need is there.
+/// In the order in which they are put in: marks come last, when all that they need is there. What drops lies beside them,
+/// since each table more is a hook more for every packet on its way in and on its way out.
 const PLACES: [Place; 3] = [
     Place {
-        table: "filter",
+        table: "mangle",
         hook: "INPUT",
         chains: &["PLB-INPUT", "PLB-LIMITS", "PLB-SOURCES"],
     },
@@ -41,10 +42,10 @@ impl Place {
     }
 
     fn rules(&self, family: Family, rules: &Rules) -> Vec<String> {
-        match self.table {
-            "filter" => filter(family, rules),
-            "nat" if rules.masquerades => masquerade(rules),
-            "mangle" => rules.marks.iter().map(mark).collect(),
+        match self.hook {
+            "INPUT" => filter(family, rules),
+            "POSTROUTING" if rules.masquerades => masquerade(rules),
+            "PREROUTING" => rules.marks.iter().map(mark).collect(),
             _ => Vec::new(),
         }
     }

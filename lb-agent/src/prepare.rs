@@ -17,7 +17,7 @@ use crate::sysctl::{Needs, Sysctls};
 pub const FINDINGS: &str = "/run/portable-lb/prepare.json";
 
 /// What full NAT may need. A node without one of them may have it built in, or do without.
-const MODULES: [&str; 22] = [
+const MODULES: [&str; 20] = [
     "ip_vs",
     "ip_vs_rr",
     "ip_vs_wrr",
@@ -34,10 +34,8 @@ const MODULES: [&str; 22] = [
     "xt_mark",
     "xt_MASQUERADE",
     "xt_tcpudp",
-    "iptable_filter",
     "iptable_nat",
     "iptable_mangle",
-    "ip6table_filter",
     "ip6table_nat",
     "ip6table_mangle",
 ];

@@ -131,8 +131,8 @@ fn what_others_change_is_mended_and_told() {
         "ipvsadm -a -f 1073741904 -r 10.1.0.77:8080 -m",
         "iptables -t mangle -F PLB-MARK",
         "iptables -t nat -D POSTROUTING -j PLB-MASQ",
-        "iptables -t filter -A INPUT -j PLB-INPUT",
-        "iptables -t filter -A PLB-INPUT -j ACCEPT",
+        "iptables -t mangle -A INPUT -j PLB-INPUT",
+        "iptables -t mangle -A PLB-INPUT -j ACCEPT",
     ] {
         // It answers when its own work is done: what is damaged meanwhile is mended, and not counted.
         scene.agent.admin("/metrics");

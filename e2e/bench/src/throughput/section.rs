@@ -102,7 +102,7 @@ fn why(values: &Records, cost: &Records) -> String {
     format!(
         "What IPVS itself can do: the table for an address reaches {} × the throughput of iptables DNAT and takes {} × its \
          processor time, the table for a mark {} × and {} ×. Ours takes {} × the processor time of the table for a mark. It \
-         has the same services and servers, and beside them a chain in `filter` that drops INVALID packets, a look at the \
+         has the same services and servers, and beside them a rule that drops INVALID packets, a look at the \
          connection's direction before it marks, and its own process, which looks at its file each second. The balancer's \
          processor time is that of its whole machine, with the cable to this one, which takes most of it. It is less \
          troubled by other work of this machine than throughput is.\n\n",
