@@ -1,8 +1,7 @@
 //! What the kernel holds, seen with other eyes than ours: `/proc/net/ip_vs`.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::Read as _;
+use std::fs;
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result, bail};
@@ -14,15 +13,6 @@ pub(super) type Held = BTreeMap<(u32, SocketAddr), u32>;
 /// What this thread's network namespace holds of ours.
 pub(super) fn held() -> Result<Held> {
     parse(&fs::read_to_string("/proc/thread-self/net/ip_vs").context("/proc/net/ip_vs")?)
-}
-
-/// Whether this server is among the newest: those come first, so a page of the list is enough, however long it is.
-pub(super) fn is_new(at: SocketAddr) -> Result<bool> {
-    let SocketAddr::V4(v4) = at else { return Ok(false) };
-    let mut page = [0; 4096];
-    let length = File::open("/proc/thread-self/net/ip_vs")?.read(&mut page)?;
-    let name = format!("{:08X}:{:04X}", v4.ip().to_bits(), v4.port());
-    Ok(String::from_utf8_lossy(&page[..length]).contains(&name))
 }
 
 /// What it should hold.

@@ -55,7 +55,7 @@ struct Scene {
 pub(super) fn measure(plan: Plan, path: &Path) -> Result<()> {
     settle_in(Path::new("/run/bench"))?;
     let mut records = Records::default();
-    let (rounds, repeats) = plan.pick((5, 5), (1, 3));
+    let (rounds, repeats) = plan.pick((3, 5), (1, 3));
     for round in 0..rounds {
         for spread in Spread::ALL {
             for servers in SIZES {
