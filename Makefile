@@ -4,6 +4,8 @@
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/go/bin
 RUST_TARGET = $(shell rustc -vV | sed -n 's/^host: //p')
 LAB = cargo run -q --bin lab --
+# What benchmarks run beside themselves lies beside them.
+BENCH = cargo build -q --release --bin bench --bin lb-agent && cargo run -q --release --bin bench --
 TOOLS = cargo run -q --bin tools --
 CHART = charts/portable-lb
 CRD = portablelb.io_portableloadbalancers.yaml
@@ -93,11 +95,25 @@ test-api: ## tests against an API server without nodes
 test-cluster: ## tests in the running lab
 	cargo test --workspace --test 'cluster_*' -- --test-threads=1
 
+## Benchmarks
+
+.PHONY: bench-deps
+bench-deps: ## the rivals, as Debian packages; where systemd runs, some of them start
+	@e2e/deps.sh e2e/packages e2e/bench/packages
+
+.PHONY: bench
+bench: bench-deps lab-up ## ours beside each rival; writes docs/benchmarks
+	$(BENCH) run
+
+.PHONY: bench-quick
+bench-quick: bench-deps lab-up ## a small run; writes target/bench
+	$(BENCH) --folder target/bench run --quick
+
 ## What the others are made of
 
 .PHONY: deps
 deps: ## Debian packages that are missing
-	@e2e/deps.sh
+	@e2e/deps.sh e2e/packages
 
 .PHONY: tools
 tools: ## Kubernetes, Helm and the lab's other programs, built once into a cache

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Names a toolchain that is missing, and installs the Debian packages of e2e/packages that this machine lacks.
+# Names a toolchain that is missing, and installs the Debian packages of the given lists that this machine lacks.
 set -eu
 
 # want COMMAND HOW : fails with the way to get a command that no package gives.
@@ -14,15 +14,17 @@ go=$(sed -n 's/^go //p' "$(dirname "$0")"/tools/*/go.mod | sort -V | tail -n 1)
 want cargo "install Rust as https://rustup.rs says, then open a new shell"
 want go "unpack Go $go or newer from https://go.dev/dl to /usr/local"
 
-list=$(dirname "$0")/packages
 missing=
+lists=$(cat "$@")
 while read -r name _ why; do
 	case $name in '' | '#') continue ;; esac
 	if [ "$(dpkg-query -W -f '${db:Status-Status}' "$name" 2>/dev/null)" != installed ]; then
 		echo "deps: $name is missing: $why"
 		missing="$missing $name"
 	fi
-done <"$list"
+done <<END
+$lists
+END
 
 if [ -n "$missing" ]; then
 	install="apt-get -qy install --no-install-recommends$missing"

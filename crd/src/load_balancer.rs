@@ -21,6 +21,7 @@ mod persistence;
 mod ports;
 mod redundancy;
 mod scheduler;
+mod steering;
 
 pub use agent::*;
 pub use backends::*;
@@ -32,6 +33,7 @@ pub use persistence::*;
 pub use ports::*;
 pub use redundancy::*;
 pub use scheduler::*;
+pub use steering::*;
 
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
@@ -243,6 +245,10 @@ pub struct PortableLoadBalancerSpec {
     /// How many agents serve, and how they share the work. Defaults to 2 that are all active.
     #[serde(default)]
     pub redundancy: Redundancy,
+
+    /// Which CPUs of a node work on an agent's packets. Defaults to all.
+    #[serde(default)]
+    pub packet_steering: PacketSteering,
 
     /// Settings of the agents' pods. What is not here is set by the administrator, for all agents.
     #[serde(default)]

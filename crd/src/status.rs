@@ -21,6 +21,8 @@ pub const MESSAGE_MAX: usize = 1024;
 pub const EXCEPTIONS_MAX: usize = 16;
 /// Greatest number of ended drains that an agent tells.
 pub const DRAINS_MAX: usize = 8;
+/// Greatest number of networks in `endpointNetworks`.
+pub const NETWORKS_MAX: usize = 256;
 /// Greatest number of servers that are told in `backends`.
 pub const BACKENDS_MAX: usize = 32;
 
@@ -55,6 +57,12 @@ pub struct PortableLoadBalancerStatus {
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub agents: Vec<AgentStatus>,
+    /// The networks that the administrator allows servers by address in. Agents lead nothing new elsewhere, also not to
+    /// servers that were allowed before. Absent where all servers are pods.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256), inner(length(max = 43)))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub endpoint_networks: Option<Vec<String>>,
     /// Servers that are not healthy, at most 32, folded from the agents' exceptions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
@@ -169,6 +177,9 @@ pub struct AgentStatus {
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub drains: Vec<DrainedServer>,
+    /// How many servers it removed after they had drained, since it started: more than `drains` has room for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drained: Option<DrainCounts>,
     /// One CamelCase word where the agent cannot serve this generation, for example KernelModuleMissing.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(
@@ -250,6 +261,32 @@ pub struct DrainedServer {
     pub connections: i32,
     /// When it was removed.
     pub end_time: Time,
+}
+
+/// Servers that drained, by how that ended.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct DrainCounts {
+    /// Those whose connections had ended.
+    #[schemars(range(min = 0, max = 2_147_483_647))]
+    pub finished: i32,
+    /// Those that still had connections when their time was over.
+    #[schemars(range(min = 0, max = 2_147_483_647))]
+    pub cut: i32,
+    /// Those whose UDP flows go on at other servers.
+    #[schemars(range(min = 0, max = 2_147_483_647))]
+    pub moved: i32,
+}
+
+impl DrainCounts {
+    /// The count of an outcome.
+    pub fn of(&mut self, outcome: DrainOutcome) -> &mut i32 {
+        match outcome {
+            DrainOutcome::Finished => &mut self.finished,
+            DrainOutcome::Cut => &mut self.cut,
+            DrainOutcome::Moved => &mut self.moved,
+        }
+    }
 }
 
 /// Ways in which a drain ends.

@@ -53,6 +53,22 @@ fn every_default_is_documented() {
 }
 
 #[test]
+fn no_value_is_a_boolean_of_yaml_1_1() {
+    each_schema(|path, schema| {
+        // People write the spec; a condition's True comes from programs.
+        let values = schema.get("enum").filter(|_| path.starts_with(".spec"));
+        let values = values.and_then(Value::as_array).into_iter().flatten();
+        for word in values.filter_map(Value::as_str) {
+            let booleans = ["y", "n", "yes", "no", "on", "off", "true", "false"];
+            assert!(
+                !booleans.contains(&word.to_lowercase().as_str()),
+                "{path} may be {word}"
+            );
+        }
+    });
+}
+
+#[test]
 fn every_string_is_bounded() {
     each_schema(|path, schema| {
         let known = ["enum", "format", "maxLength"]

@@ -95,13 +95,18 @@ impl Cluster {
             .items)
     }
 
-    /// Runs the `lab` program, outside the lab's network as a person would.
+    /// Does what needs more of the API than the methods here give.
+    pub fn run<T, F: Future<Output = Result<T>>>(&self, work: impl FnOnce(Client) -> F) -> Result<T> {
+        self.runtime.block_on(work(self.client.clone()))
+    }
+
+    /// Runs the program that the lab was started with, outside the lab's network as a person would.
     pub fn lab(&self, words: &str) -> Result<String> {
         let home = &self.home;
         std::thread::scope(|scope| {
             let run = scope.spawn(|| {
                 setns(home, CloneFlags::CLONE_NEWNET)?;
-                command::run(&lab_program()?, words)
+                command::run(&root().join("target/lab/bin/lab"), words)
             });
             run.join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -128,14 +133,4 @@ pub fn root() -> &'static Path {
 #[must_use]
 pub fn kubeconfig() -> PathBuf {
     root().join("target/lab/admin.conf")
-}
-
-/// Tests lie in `deps`, one folder below the programs of the same build.
-fn lab_program() -> Result<PathBuf> {
-    let test = std::env::current_exe()?;
-    let folder = test
-        .parent()
-        .and_then(Path::parent)
-        .context("a test without a folder")?;
-    Ok(folder.join("lab"))
 }

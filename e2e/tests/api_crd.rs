@@ -201,6 +201,7 @@ async fn what_is_not_said_is_filled_in() -> Result<()> {
         "warmUpSeconds": 0,
         "exposure": {"type": "Service"},
         "redundancy": {"replicas": 2, "mode": "ActiveActive"},
+        "packetSteering": {"rps": "Auto"},
     });
     assert_eq!(stored.data["spec"], expected);
     Ok(())

@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, ensure};
 use e2e::cluster::wait::{CONTAINER, NOTICE};
 use e2e::cluster::{Agent, Space, Steady, fixtures, in_namespace, until};
-use e2e::pod::client::Connection;
+use e2e::pod::client::{Connection, Tally};
 use e2e::pod::field;
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -50,15 +50,7 @@ fn roll(space: &Space<'_>, agent: &Agent) -> Result<()> {
     let mut answered = 0;
     for client in clients {
         let tally = client.finish_without_loss()?;
-        let names: BTreeSet<_> = tally
-            .answers
-            .keys()
-            .filter_map(|line| field(line, "pod"))
-            .collect();
-        ensure!(
-            names.iter().any(|name| !before.contains(*name)),
-            "no new pod answered:\n{tally}"
-        );
+        answering(&tally, &before)?;
         answered += tally.answered();
     }
     println!(
@@ -68,16 +60,18 @@ fn roll(space: &Space<'_>, agent: &Agent) -> Result<()> {
     flow_moved(&flow.finish()?, &before)
 }
 
-fn flow_moved(flow: &e2e::pod::client::Tally, before: &BTreeSet<String>) -> Result<()> {
-    let names: BTreeSet<_> = flow
-        .answers
-        .keys()
-        .filter_map(|line| field(line, "pod"))
+/// The names of the pods that answered, of which some must be new.
+fn answering(tally: &Tally, before: &BTreeSet<String>) -> Result<BTreeSet<String>> {
+    let lines = tally.answers.keys();
+    let names: BTreeSet<String> = lines
+        .filter_map(|line| field(line, "pod").map(str::to_owned))
         .collect();
-    ensure!(
-        names.iter().any(|name| !before.contains(*name)),
-        "no new pod answers the flow:\n{flow}"
-    );
+    ensure!(!names.is_subset(before), "no new pod answered:\n{tally}");
+    Ok(names)
+}
+
+fn flow_moved(flow: &Tally, before: &BTreeSet<String>) -> Result<()> {
+    let names = answering(flow, before)?;
     ensure!(
         flow.longest_gap < MOVE,
         "the flow stood still for {:?}:\n{flow}",

@@ -51,7 +51,7 @@ fn kernel_is_as_expected(agent: &Agent, servers: &[Ipv4Addr]) -> Result<()> {
         .collect();
     let expected = BTreeSet::from([
         "-A INPUT -j PLB-INPUT",
-        "-A PLB-INPUT -m conntrack --ctstate INVALID -j DROP",
+        "-A PLB-INPUT ! -i lo -m conntrack --ctstate INVALID -j DROP",
         "-A POSTROUTING -j PLB-MASQ",
         "-A PLB-MASQ -m mark --mark 0x40000000/0x40000000 -j MASQUERADE --random-fully",
         "-A PREROUTING -j PLB-MARK",

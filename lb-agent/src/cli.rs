@@ -16,6 +16,7 @@ use crate::dataplane::{Dataplane, Depth};
 use crate::diff::diff;
 use crate::facts::Facts;
 use crate::link::LOOPBACK;
+use crate::steering::Steering;
 use crate::sysctl::{Bypass, Needs};
 use crate::table::{Family, Table};
 use crate::trust::Trust;
@@ -61,6 +62,9 @@ pub struct PrepareArgs {
     /// Servers will answer clients directly, as with DR and TUN.
     #[arg(long, env = "PLB_BYPASS")]
     pub bypass: bool,
+    /// Receive packet steering: Auto spreads flows over all CPUs, None leaves it as the node has it.
+    #[arg(long, env = "PLB_RPS", value_enum, ignore_case = true, default_value_t)]
+    pub rps: Steering,
 }
 
 /// Arguments of `serve`.
@@ -119,7 +123,7 @@ pub async fn run_prepare(arguments: PrepareArgs) {
             takes_over: false,
         },
     };
-    let findings = prepare::prepare(&needs);
+    let findings = prepare::prepare(&needs, arguments.rps);
     if let Err(error) = prepare::write(&findings, &arguments.findings) {
         warn!(error = &error as &dyn std::error::Error, "findings not written");
     }
@@ -129,7 +133,8 @@ pub async fn run_prepare(arguments: PrepareArgs) {
 pub async fn run_plan(arguments: PlanArgs) -> anyhow::Result<()> {
     let addresses = addresses(&[]).await;
     let wanted = wanted_of(&arguments.file, &addresses).await?;
-    let current = match Dataplane::new(&addresses.families()).read(Depth::All, &wanted.rules) {
+    let mut dataplane = Dataplane::new(&addresses.families());
+    let current = match dataplane.read(Depth::All, &wanted.rules) {
         Ok(observed) => observed.table,
         Err(error) => {
             warn!(
@@ -139,7 +144,7 @@ pub async fn run_plan(arguments: PlanArgs) -> anyhow::Result<()> {
             Table::default()
         }
     };
-    for line in diff(&current, &wanted) {
+    for line in diff(&current, &dataplane.printed(), &wanted) {
         println!("{line}");
     }
     Ok(())

@@ -1,7 +1,10 @@
-//! Brings the kernel to the wanted table: reads, plans, applies, reads back.
+//! Brings the kernel to the wanted table: plans from what is known, and applies. What the kernel acknowledged it holds.
 //!
-//! Nobody else should write what is ours, so that between two looks at all of it only that is read which a change
-//! touches, or which may have changed by itself: the connections of servers that go.
+//! Nobody else should write what is ours, so that between two looks at all of it only that is read which may have
+//! changed by itself: the connections of servers whose drain may end. What was changed is read back a moment later,
+//! when nobody waits for it.
+
+mod proof;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,11 +16,12 @@ use crate::dataplane::{Dataplane, Depth, Error, Observed};
 use crate::drain::{Current, Drain, Ended};
 use crate::drift::{Drift, Look};
 use crate::plan::{Spot, Step, plan};
-use crate::table::{Listener, Table, Weight};
+use crate::table::{Listener, Table};
+use crate::warm_up::WarmUp;
+use proof::Proof;
 
 /// So many steps are logged one by one; of more, only how many there are of each kind.
 const LOGGED: usize = 32;
-use crate::warm_up::WarmUp;
 
 /// The kernel, and what we know of it.
 pub struct Converger {
@@ -25,6 +29,7 @@ pub struct Converger {
     drain: Drain,
     warm_up: WarmUp,
     drift: Drift,
+    proof: Proof,
     /// What the kernel held when we left it. Absent before the first look, and after anything went wrong.
     known: Option<Arc<Observed>>,
 }
@@ -42,8 +47,8 @@ pub struct Converged {
     pub is_draining: bool,
     /// The drains that ended.
     pub ended: Vec<Ended>,
-    /// When the weight of a new server is to grow.
-    pub next_growth: Option<Instant>,
+    /// When to look again, though nothing new is wanted: a weight is to grow, or changes are to be read back.
+    pub next_look: Option<Instant>,
 }
 
 /// How fast servers come and go.
@@ -64,30 +69,27 @@ impl Converger {
             drain: Drain::default(),
             warm_up: WarmUp::default(),
             drift: Drift::default(),
+            proof: Proof::default(),
             known: None,
         }
     }
 
     /// Brings the kernel to `wanted` at that pace.
     pub fn converge(&mut self, wanted: &Table, pace: Pace, depth: Depth) -> Result<Converged, Error> {
-        let (mut observed, drift) = self.look(wanted, depth)?;
-        let mut table = wanted.clone();
-        let active = observed.active();
-        let current = Current {
-            now: Instant::now(),
-            table: &observed.table,
-            active: &active,
-        };
-        self.warm_up.scale(&mut table, current, pace.warm_up);
-        let ended = self.drain.extend(&mut table, current, pace.drain);
-        let steps = plan(&observed.table, &table);
+        let (mut observed, mut drift) = self.look(wanted, pace, depth)?;
+        let (mut steps, mut ended) = self.steps(wanted, pace, &observed);
+        if steps.is_empty() && self.proof.is_due() {
+            (observed, drift) = self.prove(&observed, wanted)?;
+            let (again, others) = self.steps(wanted, pace, &observed);
+            steps = again;
+            ended.extend(others);
+        }
         if !steps.is_empty() {
             log(&steps);
             self.dataplane.apply(&steps)?;
-            observed = self.look_back(observed, &steps, wanted)?;
-            if let Some(step) = plan(&observed.table, &table).first() {
-                return Err(Error::NotTaken(step.to_string()));
-            }
+            let before = Arc::unwrap_or_clone(observed);
+            observed = Arc::new(self.dataplane.acknowledged(&steps, before, &wanted.rules));
+            self.proof.demand(steps.iter().filter_map(Step::spot));
         }
         self.known = Some(observed.clone());
         Ok(Converged {
@@ -96,42 +98,70 @@ impl Converger {
             drift,
             is_draining: self.drain.is_busy(),
             ended,
-            next_growth: self.warm_up.next(),
+            next_look: self.warm_up.next().into_iter().chain(self.proof.due()).min(),
         })
+    }
+
+    /// What to change right now: new servers warm up, and those that go drain. Mostly there are neither, and then the
+    /// tables are walked along just once.
+    fn steps(&mut self, wanted: &Table, pace: Pace, observed: &Observed) -> (Vec<Step>, Vec<Ended>) {
+        let steps = plan(&observed.table, wanted);
+        let gone = gone(&steps);
+        if gone.is_empty() && !self.drain.is_busy() && pace.warm_up.is_zero() {
+            self.warm_up = WarmUp::default();
+            return (steps, Vec::new());
+        }
+        let mut table = wanted.clone();
+        let active = observed.active(&self.drain.listeners(gone));
+        let current = Current {
+            now: Instant::now(),
+            table: &observed.table,
+            active: &active,
+        };
+        self.warm_up.scale(&mut table, current, pace.warm_up);
+        let ended = self.drain.extend(&mut table, current, pace.drain);
+        (plan(&observed.table, &table), ended)
     }
 
     /// What the kernel holds, and how much of it somebody else changed. What we knew is forgotten until all went
     /// well: what is left half done is no drift.
-    fn look(&mut self, wanted: &Table, depth: Depth) -> Result<(Arc<Observed>, usize), Error> {
+    fn look(&mut self, wanted: &Table, pace: Pace, depth: Depth) -> Result<(Arc<Observed>, usize), Error> {
         let Some(known) = self.known.take() else {
             let observed = self.dataplane.read(depth, &wanted.rules)?;
             return Ok((Arc::new(observed), 0));
         };
         let (found, look) = if depth == Depth::Draining {
-            let going = going(&known.table, wanted);
-            if going.is_empty() {
+            let mut undecided = self.drain.undecided(Instant::now(), pace.drain);
+            if pace.drain.is_zero() {
+                undecided.extend(gone(&plan(&known.table, wanted)));
+            }
+            if undecided.is_empty() {
                 return Ok((known, 0));
             }
-            let again = self.dataplane.read_again(&going, (*known).clone(), &wanted.rules);
+            let spots = undecided.into_iter().map(Spot::Listener).collect();
+            let again = self.dataplane.read_again(&spots, (*known).clone(), &wanted.rules);
             (again?, Look::Part)
         } else {
+            self.proof.forget();
             (self.dataplane.read(depth, &wanted.rules)?, Look::Whole)
         };
-        let mending = plan(&found.table, &known.table);
-        let drift = self.drift.tell(mending.iter().map(ToString::to_string), look);
+        let drift = self.tell_drift(&plan(&found.table, &known.table), look);
         Ok((Arc::new(found), drift))
     }
 
-    fn look_back(
-        &mut self,
-        before: Arc<Observed>,
-        steps: &[Step],
-        wanted: &Table,
-    ) -> Result<Arc<Observed>, Error> {
-        let touched: BTreeSet<Spot> = steps.iter().filter_map(Step::spot).collect();
-        let before = Arc::unwrap_or_clone(before);
-        let observed = self.dataplane.read_again(&touched, before, &wanted.rules)?;
-        Ok(Arc::new(observed))
+    /// Reads back what was changed. What differs from what the kernel acknowledged somebody else has changed, unless
+    /// it is found so again and again.
+    fn prove(&mut self, known: &Observed, wanted: &Table) -> Result<(Arc<Observed>, usize), Error> {
+        let spots = self.proof.take();
+        let found = self.dataplane.read_again(&spots, known.clone(), &wanted.rules)?;
+        let mending = plan(&found.table, &known.table);
+        self.proof.check(&mending)?;
+        let drift = self.tell_drift(&mending, Look::Part);
+        Ok((Arc::new(found), drift))
+    }
+
+    fn tell_drift(&mut self, mending: &[Step], look: Look) -> usize {
+        self.drift.tell(mending.iter().map(ToString::to_string), look)
     }
 
     /// Reads what the kernel holds, and changes nothing.
@@ -145,18 +175,13 @@ impl Converger {
     }
 }
 
-/// Services with servers that go, or take nothing new.
-fn going(known: &Table, wanted: &Table) -> BTreeSet<Spot> {
-    let has_going = |listener: &Listener| {
-        let stay = wanted.services.get(listener).map(|service| &service.servers);
-        move |at, weight| weight == Weight::DRAINING || !stay.is_some_and(|stay| stay.contains_key(at))
-    };
-    let services = known.services.iter();
-    let going = services.filter(|(listener, service)| {
-        let goes = has_going(listener);
-        service.servers.iter().any(|(at, server)| goes(at, server.weight))
+/// The services that lose servers by these steps.
+fn gone(steps: &[Step]) -> BTreeSet<Listener> {
+    let gone = steps.iter().filter_map(|step| match step {
+        Step::RemoveServer(listener, _) => Some(*listener),
+        _ => None,
     });
-    going.map(|(listener, _)| Spot::Listener(*listener)).collect()
+    gone.collect()
 }
 
 fn log(steps: &[Step]) {

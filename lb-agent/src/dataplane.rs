@@ -1,6 +1,8 @@
 //! The only door to the kernel: reads what it holds and applies steps. Blocking.
 
+mod acknowledged;
 mod reader;
+mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -8,15 +10,16 @@ use std::sync::OnceLock;
 
 use crd::Protocol;
 use ipvs::{Batch, DestinationEntry};
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use crate::drain::ActiveConnections;
-use crate::iptables::command::{self, Flavour};
-use crate::iptables::{self, Printed};
+use crate::iptables::{Printed, command};
 use crate::kernel;
 use crate::plan::{Spot, Step};
 use crate::table::{Family, Listener, Rules, Table};
 use reader::Reader;
+use rules::Held;
+pub use rules::remove_rules;
 
 /// Why the kernel could not be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -100,38 +103,22 @@ impl Observed {
         self.hash.get_or_init(|| self.table.serving().hash())
     }
 
-    /// Numbers of connections in use. To the kernel no UDP flow is ever active.
+    /// Numbers of connections in use of the servers of these listeners. To the kernel no UDP flow is ever active.
     #[must_use]
-    pub fn active(&self) -> ActiveConnections {
+    pub fn active(&self, listeners: &BTreeSet<Listener>) -> ActiveConnections {
         let in_use = |listener: &Listener, entry: &DestinationEntry| match listener.protocol {
             Protocol::UDP => entry.inactive_connections,
             Protocol::TCP | Protocol::SCTP => entry.active_connections,
         };
-        self.servers
-            .iter()
-            .map(|(key, entry)| (*key, in_use(&key.0, entry)))
+        let of_one = |listener: &Listener| {
+            let servers = self.table.services.get(listener).into_iter();
+            let keys = servers.flat_map(|service| service.servers.keys());
+            let listener = *listener;
+            keys.map(move |at| (listener, *at))
+        };
+        let keys = listeners.iter().flat_map(of_one);
+        keys.filter_map(|key| Some((key, in_use(&key.0, self.servers.get(&key)?))))
             .collect()
-    }
-}
-
-/// Our rules of one family, as the kernel has them.
-#[derive(Debug, Default)]
-struct Held {
-    flavour: Option<Flavour>,
-    /// What was read last.
-    printed: Printed,
-    /// What was printed after our own last change, and what that was. It spares us from taking another version's way
-    /// to print for a change of the rules.
-    ours: Option<(Printed, Rules)>,
-}
-
-impl Held {
-    /// The rules, if they are just what we left, or just what is wanted.
-    fn rules(&self, family: Family, wanted: Option<&Rules>) -> Option<Rules> {
-        match &self.ours {
-            Some((printed, rules)) if *printed == self.printed => Some(rules.clone()),
-            _ => wanted.filter(|rules| self.printed.is(family, rules)).cloned(),
-        }
     }
 }
 
@@ -165,7 +152,7 @@ impl Dataplane {
             .map_err(|error| Error::Read(Box::new(error)))?;
         if depth == Depth::All || !self.has_read_rules {
             for (family, held) in &mut self.rules {
-                read_rules(*family, held)?;
+                rules::read(*family, held)?;
             }
             self.has_read_rules = true;
         }
@@ -189,6 +176,27 @@ impl Dataplane {
         Ok(observed)
     }
 
+    /// What the kernel holds after it acknowledged these steps. Only its rules were read.
+    #[must_use]
+    pub fn acknowledged(
+        &mut self,
+        steps: &[Step],
+        mut observed: Observed,
+        wanted: &BTreeMap<Family, Rules>,
+    ) -> Observed {
+        for step in steps {
+            observed.take(step);
+            match step {
+                Step::AddService(at, _) if at.address.is_some() => drop(self.ours.insert(*at)),
+                Step::RemoveService(at) => drop(self.ours.remove(at)),
+                _ => {}
+            }
+        }
+        observed.table.rules.clear();
+        self.compare_rules(&mut observed, wanted);
+        observed
+    }
+
     fn compare_rules(&self, observed: &mut Observed, wanted: &BTreeMap<Family, Rules>) {
         observed.has_rules = self.rules.values().any(|held| !held.printed.is_empty());
         for (family, held) in &self.rules {
@@ -196,6 +204,15 @@ impl Dataplane {
                 observed.table.rules.insert(*family, rules);
             }
         }
+    }
+
+    /// Our rules as they were printed when they were last read.
+    #[must_use]
+    pub fn printed(&self) -> BTreeMap<Family, Printed> {
+        let families = self.rules.iter();
+        families
+            .map(|(family, held)| (*family, held.printed.clone()))
+            .collect()
     }
 
     /// Applies steps in order. One that fails stops no other, but nothing old is removed when something new failed.
@@ -305,16 +322,7 @@ impl Dataplane {
         debug!(%step, "step");
         match step {
             Step::SetRules(family, rules) => {
-                let held = self.rules.entry(*family).or_default();
-                match held.flavour {
-                    Some(flavour) => {
-                        set_rules(*family, held, flavour, rules).map_err(|source| Error::Rules {
-                            family: *family,
-                            source,
-                        })
-                    }
-                    None => choose_flavour(*family, held, rules),
-                }
+                rules::set(*family, self.rules.entry(*family).or_default(), rules)
             }
             Step::RemoveRules(family) => remove_rules(*family),
             _ => Ok(()),
@@ -324,82 +332,4 @@ impl Dataplane {
 
 fn missing() -> Error {
     Error::Open(Box::new(ipvs::Error::FamilyMissing))
-}
-
-/// Reads our rules, from the flavour that holds them. None does: the flavour is chosen with the first change.
-fn read_rules(family: Family, rules: &mut Held) -> Result<(), Error> {
-    if let Some(flavour) = rules.flavour {
-        let saved = command::save(flavour, family).map_err(|source| Error::Rules { family, source })?;
-        rules.printed = Printed::parse(&saved);
-        return Ok(());
-    }
-    for flavour in Flavour::ALL {
-        let printed = command::save(flavour, family)
-            .map(|saved| Printed::parse(&saved))
-            .unwrap_or_default();
-        if !printed.is_empty() {
-            info!(%family, %flavour, "rules adopted");
-            rules.flavour = Some(flavour);
-            rules.printed = printed;
-            break;
-        }
-    }
-    Ok(())
-}
-
-/// Takes the first flavour that accepts our rules; whatever else would be asked first could be answered wrong.
-fn choose_flavour(family: Family, held: &mut Held, rules: &Rules) -> Result<(), Error> {
-    let mut said = Vec::new();
-    for flavour in Flavour::ALL {
-        match set_rules(family, held, flavour, rules) {
-            Ok(()) => {
-                info!(%family, %flavour, "iptables chosen");
-                held.flavour = Some(flavour);
-                return Ok(());
-            }
-            Err(error) => {
-                debug!(error = &error as &dyn std::error::Error, %family, %flavour, "iptables refused");
-                said.push(error.to_string());
-                remove_flavour(family, flavour);
-            }
-        }
-    }
-    held.printed = Printed::default();
-    let mut said = said.into_iter();
-    Err(Error::NoIptables {
-        family,
-        nft: said.next().unwrap_or_default(),
-        legacy: said.next().unwrap_or_default(),
-    })
-}
-
-fn set_rules(family: Family, held: &mut Held, flavour: Flavour, rules: &Rules) -> Result<(), command::Error> {
-    // Read right before, since what is doubled must be removed as it is.
-    let before = Printed::parse(&command::save(flavour, family)?);
-    command::restore(flavour, family, &iptables::render(family, rules, &before))?;
-    held.printed = Printed::parse(&command::save(flavour, family)?);
-    held.ours = Some((held.printed.clone(), rules.clone()));
-    Ok(())
-}
-
-/// Removes our rules of a family, from both flavours.
-pub fn remove_rules(family: Family) -> Result<(), Error> {
-    for flavour in Flavour::ALL {
-        remove_flavour(family, flavour);
-    }
-    Ok(())
-}
-
-/// A flavour that can't be read has no rules of ours.
-fn remove_flavour(family: Family, flavour: Flavour) {
-    let Ok(saved) = command::save(flavour, family) else {
-        return;
-    };
-    let text = iptables::render_removal(&Printed::parse(&saved));
-    if text.is_empty() {
-        return;
-    }
-    if let Err(error) = command::restore(flavour, family, &text) {
-        warn!(error = &error as &dyn std::error::Error, %family, %flavour, "rules not removed");
-    }
 }

@@ -2,7 +2,9 @@
 
 mod fronts;
 mod health;
+mod held;
 mod settings;
+mod switch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -10,6 +12,7 @@ use std::sync::Arc;
 
 use crd::PortableLoadBalancerSpec;
 use crd::target::TargetError;
+use ipnetwork::IpNetwork;
 use k8s_openapi::api::core::v1::ServicePort;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
@@ -21,8 +24,7 @@ use crate::table::{Family, Forwarding, Listener, Path, Server, Service, Table, W
 use crate::trust::Trust;
 use crate::ways::Ways;
 
-/// Servers that took connections when the agent started, and how packets reached them.
-pub type Adopted = BTreeMap<(Listener, SocketAddr), Forwarding>;
+pub use held::Held;
 
 /// Everything that the wanted table is made of.
 #[derive(Clone, Copy, Debug)]
@@ -43,8 +45,10 @@ pub struct Inputs<'a> {
     pub checks: &'a Checks,
     /// What they answered.
     pub health: &'a Health,
-    /// What the kernel held at start.
-    pub adopted: &'a Adopted,
+    /// What the kernel holds.
+    pub held: &'a Held,
+    /// The networks that servers by address have to be in; `None`: any.
+    pub networks: Option<&'a [IpNetwork]>,
 }
 
 /// The wanted table and what is to be told of it.

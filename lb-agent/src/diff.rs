@@ -1,16 +1,21 @@
 //! The difference of two tables, in the words of `ipvsadm --save` and `iptables-save`. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::iptables::{Printed, render};
 use crate::kernel;
 use crate::plan::Step;
 use crate::table::{Family, Table};
 
-/// What goes from `current` with a `-`, then what comes to `wanted` with a `+`.
+/// What goes from `current` and the rules that stand with a `-`, then what comes to `wanted` with a `+`.
 #[must_use]
-pub fn diff(current: &Table, wanted: &Table) -> Vec<String> {
-    let (before, after) = (lines(current), lines(wanted));
+pub fn diff(current: &Table, standing: &BTreeMap<Family, Printed>, wanted: &Table) -> Vec<String> {
+    let (mut before, mut after) = (commands(current), commands(wanted));
+    before.extend(standing.iter().flat_map(|(family, rules)| lines(*family, rules)));
+    for (family, rules) in &wanted.rules {
+        let text = render(*family, rules, &Printed::default());
+        after.extend(lines(*family, &Printed::parse(&text)));
+    }
     let without = |lines: &[String], others: &[String], sign: char| -> Vec<String> {
         let others: BTreeSet<&String> = others.iter().collect();
         let own = lines.iter().filter(|line| !others.contains(line));
@@ -21,7 +26,8 @@ pub fn diff(current: &Table, wanted: &Table) -> Vec<String> {
     changed
 }
 
-fn lines(table: &Table) -> Vec<String> {
+/// What makes the services of a table, and their servers.
+fn commands(table: &Table) -> Vec<String> {
     let mut steps: Vec<Step> = table.timeouts.map(Step::SetTimeouts).into_iter().collect();
     for (listener, service) in &table.services {
         steps.push(Step::AddService(*listener, service.scheduling.clone()));
@@ -30,65 +36,48 @@ fn lines(table: &Table) -> Vec<String> {
     }
     steps.extend(table.paths.iter().map(|(mark, path)| Step::AddPath(*mark, *path)));
     let commands = steps.iter().filter_map(|step| kernel::commands(step).ok());
-    let mut lines: Vec<String> = commands
+    commands
         .flatten()
         .map(|command| format!("ipvsadm {}", command.ipvsadm()))
-        .collect();
-    for (family, rules) in &table.rules {
-        let text = render(*family, rules, &Printed::default());
-        lines.extend(rule_lines(*family, &text));
-    }
-    lines
+        .collect()
 }
 
-/// The rules of a text for `iptables-restore`, each with its table.
-fn rule_lines(family: Family, text: &str) -> Vec<String> {
+/// What makes rules.
+fn lines(family: Family, rules: &Printed) -> Vec<String> {
     let program = match family {
         Family::V4 => "iptables",
         Family::V6 => "ip6tables",
     };
-    let mut table = "";
-    let mut lines = Vec::new();
-    for line in text.lines() {
-        if let Some(name) = line.strip_prefix('*') {
-            table = name;
-        } else if line.starts_with("-A ") {
-            lines.push(format!("{program} -t {table} {line}"));
-        }
-    }
-    lines
+    let line = |(table, line)| format!("{program} -t {table} {line}");
+    rules.rules().map(line).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::{Listener, Rules, Scheduling, Server, Service, Weight};
-    use crd::Protocol;
-    use std::net::SocketAddr;
+    use crate::table::{Rules, fixture};
 
     fn table(servers: &[(u8, u32)]) -> Table {
-        let http = Listener::marked(Family::V4, Protocol::TCP, 80);
-        let at = |(last, weight): &(u8, u32)| {
-            (
-                SocketAddr::from(([10, 0, 0, *last], 8080)),
-                Server::nat(Weight(*weight)),
-            )
+        fixture::table(fixture::http(), servers)
+    }
+
+    /// What stands where these rules were put in.
+    fn standing(table: &Table) -> BTreeMap<Family, Printed> {
+        let printed = |(family, rules): (&Family, &Rules)| {
+            let text = render(*family, rules, &Printed::default());
+            (*family, Printed::parse(&text))
         };
-        let service = Service {
-            scheduling: Scheduling::plain("rr"),
-            servers: servers.iter().map(at).collect(),
-        };
-        Table {
-            services: [(http, service)].into(),
-            rules: [(Family::V4, Rules::marking([http]))].into(),
-            ..Table::default()
-        }
+        table.rules.iter().map(printed).collect()
+    }
+
+    fn told(current: &Table, wanted: &Table) -> Vec<String> {
+        diff(current, &standing(current), wanted)
     }
 
     #[test]
     fn what_differs_is_told_in_known_words() {
         assert_eq!(
-            diff(&table(&[(1, 1), (2, 1)]), &table(&[(1, 3), (3, 1)])),
+            told(&table(&[(1, 1), (2, 1)]), &table(&[(1, 3), (3, 1)])),
             [
                 "- ipvsadm -a -f 1073741904 -r 10.0.0.1:8080 -m -w 1",
                 "- ipvsadm -a -f 1073741904 -r 10.0.0.2:8080 -m -w 1",
@@ -100,14 +89,29 @@ mod tests {
 
     #[test]
     fn a_new_table_is_told_with_its_rules() {
-        let lines = diff(&Table::default(), &table(&[(1, 1)]));
+        let lines = told(&Table::default(), &table(&[(1, 1)]));
         for line in [
             "+ ipvsadm -A -f 1073741904 -s rr",
-            "+ iptables -t filter -A INPUT -j PLB-INPUT",
+            "+ iptables -t mangle -A INPUT -j PLB-INPUT",
             "+ iptables -t mangle -A PLB-MARK -p tcp -m tcp --dport 80 -m conntrack --ctdir ORIGINAL -j MARK --set-xmark 0x40000050/0xffffffff",
         ] {
             assert!(lines.contains(&line.to_owned()), "{line} in {lines:?}");
         }
-        assert_eq!(diff(&table(&[(1, 1)]), &table(&[(1, 1)])), Vec::<String>::new());
+        assert_eq!(told(&table(&[(1, 1)]), &table(&[(1, 1)])), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_changed_rule_is_told_as_it_was_and_as_it_will_be() {
+        let save = "*mangle\n:INPUT ACCEPT [5:300]\n:PLB-INPUT - [0:0]\n-A INPUT -s 10.0.0.7/32 -j ACCEPT\n\
+                    -A INPUT -j PLB-INPUT\n-A PLB-INPUT -s 10.0.0.8/32 -j ACCEPT\nCOMMIT\n";
+        let wanted = table(&[]);
+        let lines = diff(&wanted, &[(Family::V4, Printed::parse(save))].into(), &wanted);
+        let (gone, come): (Vec<&String>, Vec<&String>) = lines.iter().partition(|line| line.starts_with('-'));
+        assert_eq!(
+            gone,
+            ["- iptables -t mangle -A PLB-INPUT -s 10.0.0.8/32 -j ACCEPT"]
+        );
+        let rule = "+ iptables -t mangle -A PLB-INPUT ! -i lo -m conntrack --ctstate INVALID -j DROP";
+        assert_eq!(come.first().map(|line| line.as_str()), Some(rule));
     }
 }

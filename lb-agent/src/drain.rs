@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crd::Protocol;
 
+use crate::plan::Difference;
 use crate::table::{Listener, Service, Table, Weight};
 
 /// UDP has no end of a connection: its flows stay on a server of weight 0 as long as packets come.
@@ -81,11 +82,7 @@ impl Drain {
         let mut ended = self.returned(wanted, current);
         let mut draining = BTreeSet::new();
         for (listener, service) in &current.table.services {
-            let kept = wanted.services.get(listener);
-            let gone = service
-                .servers
-                .iter()
-                .filter(|(address, _)| !kept.is_some_and(|kept| kept.servers.contains_key(address)));
+            let gone = Difference::between(Some(service), wanted.services.get(listener)).gone;
             for (address, server) in gone {
                 let key = (*listener, *address);
                 let since = *self.since.entry(key).or_insert(current.now);
@@ -103,6 +100,22 @@ impl Drain {
         self.since.retain(|key, _| draining.contains(key));
         keep(draining, current.table, wanted);
         ended
+    }
+
+    /// The listeners of which a drain may end now, so that connections count.
+    #[must_use]
+    pub fn undecided(&self, now: Instant, timeout: Duration) -> BTreeSet<Listener> {
+        let is_due = |(key, since): &(&Key, &Instant)| {
+            now.saturating_duration_since(**since) >= SETTLE.min(limit(key.0, timeout))
+        };
+        self.since.iter().filter(is_due).map(|(key, _)| key.0).collect()
+    }
+
+    /// The listeners of the servers that drain, and these.
+    #[must_use]
+    pub fn listeners(&self, mut others: BTreeSet<Listener>) -> BTreeSet<Listener> {
+        others.extend(self.since.keys().map(|key| key.0));
+        others
     }
 
     /// Whether any server drains.
@@ -176,32 +189,13 @@ fn limit(listener: Listener, timeout: Duration) -> Duration {
 mod tests {
     use super::*;
     use crate::plan::{Step, plan};
-    use crate::table::{Family, Rules, Scheduling, Server};
+    use crate::table::fixture::{at, table};
+    use crate::table::{Family, Rules, Server};
 
     const TIMEOUT: Duration = Duration::from_secs(30);
 
     fn listener(protocol: Protocol) -> Listener {
         Listener::marked(Family::V4, protocol, 80)
-    }
-
-    fn at(octet: u8) -> SocketAddr {
-        SocketAddr::from(([10, 0, 0, octet], 80))
-    }
-
-    fn table(listener: Listener, servers: &[(u8, u32)]) -> Table {
-        let servers = servers
-            .iter()
-            .map(|(octet, weight)| (at(*octet), Server::nat(Weight(*weight))))
-            .collect();
-        let service = Service {
-            scheduling: Scheduling::plain("rr"),
-            servers,
-        };
-        Table {
-            services: BTreeMap::from([(listener, service)]),
-            rules: BTreeMap::from([(Family::V4, Rules::marking([listener]))]),
-            ..Table::default()
-        }
     }
 
     struct Scene {

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crd::target::Target;
 use crd::{EndpointBackend, Protocol};
+use ipnetwork::IpNetwork;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 
 use crate::desired::Inputs;
@@ -38,7 +39,7 @@ pub type Candidates = BTreeMap<SocketAddr, Candidate>;
 #[must_use]
 pub fn candidates(inputs: &Inputs<'_>, target: &Target, protocol: Protocol) -> Candidates {
     match (&inputs.spec.backends.endpoints, target) {
-        (Some(endpoints), Target::Number(port)) => given(endpoints, *port),
+        (Some(endpoints), Target::Number(port)) => given(endpoints, inputs.networks, *port),
         (Some(_), Target::Named(_)) => Candidates::new(),
         (None, _) => {
             let slices = inputs.slices.iter().map(AsRef::as_ref);
@@ -47,10 +48,15 @@ pub fn candidates(inputs: &Inputs<'_>, target: &Target, protocol: Protocol) -> C
     }
 }
 
-/// Those that the object itself names.
-fn given(endpoints: &[EndpointBackend], port: u16) -> Candidates {
+/// Those that the object itself names, in the networks that are allowed.
+fn given(endpoints: &[EndpointBackend], networks: Option<&[IpNetwork]>, port: u16) -> Candidates {
+    let is_allowed =
+        |address: IpAddr| networks.is_none_or(|networks| networks.iter().any(|it| it.contains(address)));
     let candidate = |endpoint: &EndpointBackend| {
-        let address: IpAddr = endpoint.address.parse().ok().filter(|it| is_routable(*it))?;
+        let address: IpAddr = endpoint.address.parse().ok()?;
+        if !is_routable(address) || !is_allowed(address) {
+            return None;
+        }
         let weight = u32::try_from(endpoint.weight).ok()?;
         let state = State::Ready;
         Some((SocketAddr::new(address, port), Candidate { state, weight }))

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crd::{PortableLoadBalancer, PortableLoadBalancerSpec};
+use ipnetwork::IpNetwork;
 use k8s_openapi::api::core::v1::ServicePort;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use crate::addresses::Addresses;
-use crate::desired::{Adopted, Desired, Inputs, desired};
+use crate::dataplane::Observed;
+use crate::desired::{Desired, Held, Inputs, desired};
 use crate::health::{Change, Checks, Health, Targets};
 use crate::trust::Trust;
 use crate::ways::Ways;
@@ -61,7 +63,9 @@ pub struct Facts {
     service: Option<(String, Option<Vec<ServicePort>>)>,
     slices: Option<(String, Vec<Arc<EndpointSlice>>)>,
     health: Health,
-    adopted: Adopted,
+    held: Held,
+    /// The networks that servers by address have to be in now; `None`: the agent was told of no such.
+    networks: Option<Vec<IpNetwork>>,
     /// When the oldest change of slices came that is not in the kernel yet.
     changed: Option<Instant>,
 }
@@ -96,6 +100,8 @@ impl Facts {
 
     fn take_balancer(&mut self, object: PortableLoadBalancer, trust: Trust) {
         let generation = object.metadata.generation;
+        // Those of the previous object, which is served while this one is wrong, have to be in them too.
+        self.networks = trust.networks_now(object.status.as_ref());
         let problems = crd::validate::validate(&object);
         let mut problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
         problems.extend(trust.refusal(&object.spec));
@@ -127,15 +133,15 @@ impl Facts {
         self.changed.take()
     }
 
-    /// Takes what the kernel held at start.
-    pub fn adopt(&mut self, adopted: Adopted) {
-        self.adopted = adopted;
+    /// Takes what the kernel holds.
+    pub fn see(&mut self, observed: Arc<Observed>) {
+        self.held.see(observed);
     }
 
     /// Who is asked now. What was learnt of others is forgotten.
     pub fn asked(&mut self, targets: &Targets) {
         self.health.retain(targets);
-        self.adopted.retain(|server, _| targets.contains_key(server));
+        self.held.asked(targets, &self.health);
     }
 
     /// What is wanted; `None` until all of it is known, so that nothing is removed for want of knowledge.
@@ -155,7 +161,8 @@ impl Facts {
             ways,
             checks: &balancer.checks,
             health: &self.health,
-            adopted: &self.adopted,
+            held: &self.held,
+            networks: self.networks.as_deref(),
         });
         Some(Wanted {
             desired,
@@ -177,6 +184,7 @@ impl Facts {
 mod tests {
     use super::*;
     use crate::endpoints::tests::{ready, slice};
+    use serde_json::{Value, json};
 
     fn object(service: &str, port: i32) -> Fact {
         let text = format!(
@@ -239,6 +247,47 @@ mod tests {
         assert_eq!(scene.take(newer).expect("the last good one").generation, 80);
         assert_eq!(scene.take(object("web", 81)).expect("the new one").generation, 81);
         assert_eq!(scene.0.refusal(), None);
+    }
+
+    /// An object whose servers are at these addresses, in an installation that now allows these networks.
+    fn by_address(generation: i64, addresses: &[&str], networks: &[&str]) -> Fact {
+        let endpoints: Vec<Value> = addresses.iter().map(|it| json!({"address": it})).collect();
+        let object = json!({
+            "apiVersion": "portablelb.io/v1alpha1", "kind": "PortableLoadBalancer",
+            "metadata": {"name": "web", "generation": generation},
+            "spec": {"backends": {"type": "Endpoints", "endpoints": endpoints}, "ports": [{"name": "http", "port": 80}]},
+            "status": {"endpointNetworks": networks},
+        });
+        Fact::Balancer(Box::new(serde_json::from_value(object).expect("an object")))
+    }
+
+    #[test]
+    fn servers_that_are_no_longer_allowed_go_and_the_others_stay() {
+        let trust = Trust::Pods {
+            namespace: "shop".into(),
+            networks: vec!["10.0.0.0/8".parse().expect("a network")],
+        };
+        let mut facts = Facts::default();
+        let mut served = |fact, trust: &Trust| {
+            facts.take(fact, trust);
+            let wanted = facts
+                .wanted(&Addresses::default(), &Ways::default())
+                .expect("known");
+            let servers = wanted.desired.servers.iter().map(ToString::to_string);
+            (wanted.generation, servers.collect::<Vec<_>>())
+        };
+        let both = ["10.1.0.1", "10.2.0.1"];
+        let told = served(by_address(1, &both, &["10.0.0.0/8"]), &trust);
+        assert_eq!(told, (1, vec!["10.1.0.1".to_owned(), "10.2.0.1".to_owned()]));
+        let narrowed = (1, vec!["10.1.0.1".to_owned()]);
+        assert_eq!(served(by_address(1, &both, &["10.1.0.0/16"]), &trust), narrowed);
+        // An edit that is refused brings none of them back.
+        let refused = by_address(2, &["192.0.2.1"], &["10.1.0.0/16"]);
+        assert_eq!(served(refused, &trust), narrowed);
+        // What the agent was not made for stays refused, whatever it is told.
+        let more = by_address(3, &["192.0.2.1"], &["0.0.0.0/0"]);
+        assert_eq!(served(more, &trust).0, 1);
+        assert_eq!(served(by_address(4, &both, &[]), &Trust::All).1.len(), 2);
     }
 
     #[test]

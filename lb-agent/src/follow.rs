@@ -52,10 +52,12 @@ pub async fn follow(client: Client, followed: Followed, facts: mpsc::Sender<Fact
             Some(found) = objects.next() => {
                 let Some(object) = found.first().filter(|object| followed.is(object)) else { continue };
                 seen.see(object);
-                // Its status changes often, and means nothing here.
-                if last.replace(object.meta().generation) == Some(object.meta().generation) {
+                // Its status changes often, and means nothing here but for the networks.
+                let news = (object.meta().generation, networks(object));
+                if last.as_ref() == Some(&news) {
                     continue;
                 }
+                last = Some(news);
                 service.turn_to(object, &client, &namespace);
                 balancer(object)
             }
@@ -89,6 +91,11 @@ impl Seen {
             self.0.send_replace(agents.unwrap_or_default());
         }
     }
+}
+
+/// The networks that servers by address have to be in.
+fn networks(object: &Guarded) -> Option<Vec<String>> {
+    object.0.as_ref().ok()?.status.as_ref()?.endpoint_networks.clone()
 }
 
 fn balancer(object: &Arc<Guarded>) -> Fact {

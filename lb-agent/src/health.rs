@@ -39,12 +39,14 @@ pub struct Target {
     pub source: Option<IpAddr>,
     /// What is asked.
     pub check: Arc<Check>,
+    /// An agent before this one had put it out: it begins as one that fails.
+    pub is_doubted: bool,
 }
 
 impl Target {
-    /// The way that it is asked by, if that is one of its own.
+    /// The way that it is asked by, if it has to be proven.
     fn way(&self) -> Option<Way> {
-        self.mark.map(|mark| (mark, self.to))
+        (self.mark.is_some() || self.is_doubted).then_some((self.mark, self.to))
     }
 
     /// A server that is asked at its own address.
@@ -60,6 +62,7 @@ impl Target {
             mark: None,
             source: None,
             check,
+            is_doubted: false,
         }
     }
 }
@@ -76,11 +79,11 @@ pub struct Change {
     pub failure: Option<Reason>,
 }
 
-/// A mark, and where it was asked: a way of its own to a server.
-type Way = (NonZeroU32, SocketAddr);
+/// A mark, if it is a way of its own to a server, and where it was asked.
+type Way = (Option<NonZeroU32>, SocketAddr);
 
-/// All verdicts. Who is not proven to fail may take new connections, but for those that are asked by a way of their
-/// own: of that way it must be proven once that it leads there.
+/// All verdicts. Who is not proven to fail may take new connections, but for those that an agent before this one had
+/// put out, and those that are asked by a way of their own: of that way it must be proven once that it leads there.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
     failing: BTreeMap<Target, Reason>,
@@ -101,21 +104,94 @@ impl Health {
     /// Why the target must take no new connections, if so.
     #[must_use]
     pub fn failure(&self, target: &Target) -> Option<Reason> {
+        let doubt = (target.is_doubted && !self.is_proven(target)).then_some(Reason::Unproven);
+        self.found(target).or(doubt)
+    }
+
+    /// What answers, or their want, told of the target.
+    #[must_use]
+    pub fn found(&self, target: &Target) -> Option<Reason> {
         self.failing.get(target).copied()
+    }
+
+    /// Whether the target has answered well, or does not have to.
+    #[must_use]
+    pub fn is_proven(&self, target: &Target) -> bool {
+        target.way().is_none_or(|way| self.proven.contains(&way))
     }
 
     /// Why it is not known that the target's way leads there, if so.
     #[must_use]
     pub fn doubt(&self, target: &Target) -> Option<Reason> {
-        let way = target.way().filter(|way| !self.proven.contains(way));
-        way.map(|_| self.failure(target).unwrap_or(Reason::Unproven))
+        let is_doubt = target.mark.is_some() && !self.is_proven(target);
+        is_doubt.then(|| self.found(target).unwrap_or(Reason::Unproven))
     }
 
-    /// Forgets the proofs of those that are asked no more.
+    /// Forgets those that are asked no more.
     pub fn retain(&mut self, asked: &Targets) {
+        if !self.failing.is_empty() {
+            let asked: BTreeSet<&Target> = asked.values().flatten().collect();
+            self.failing.retain(|target, _| asked.contains(target));
+        }
         if !self.proven.is_empty() {
             let ways: BTreeSet<Way> = asked.values().flatten().filter_map(Target::way).collect();
             self.proven.retain(|way| ways.contains(way));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::fixture::{at, http};
+    use crd::PortableLoadBalancerSpec;
+
+    fn target(is_doubted: bool) -> Target {
+        let text =
+            "{backends: {service: {name: web}}, ports: [{name: http, port: 80}], healthCheck: {type: TCP}}";
+        let spec: PortableLoadBalancerSpec = serde_yaml::from_str(text).expect("a spec");
+        let check = Checks::new(&spec).of(0).expect("a check").clone();
+        Target {
+            is_doubted,
+            ..Target::direct(at(1), check)
+        }
+    }
+
+    fn heard(health: &mut Health, target: &Target, failure: Option<Reason>) -> Option<Reason> {
+        health.take(Change {
+            target: target.clone(),
+            failure,
+        });
+        health.failure(target)
+    }
+
+    #[test]
+    fn who_was_put_out_fails_until_it_answers_well() {
+        let (mut health, doubted) = (Health::default(), target(true));
+        assert_eq!(health.failure(&target(false)), None);
+        assert_eq!(health.failure(&doubted), Some(Reason::Unproven));
+        assert_eq!(
+            heard(&mut health, &doubted, Some(Reason::Timeout)),
+            Some(Reason::Timeout)
+        );
+        assert!(!health.is_proven(&doubted));
+        assert_eq!(heard(&mut health, &doubted, None), None);
+        assert!(health.is_proven(&doubted));
+    }
+
+    #[test]
+    fn who_is_asked_no_more_is_forgotten() {
+        let (mut health, plain, doubted) = (Health::default(), target(false), target(true));
+        heard(&mut health, &plain, Some(Reason::Timeout));
+        heard(&mut health, &doubted, None);
+        health.retain(&Targets::from([(
+            (http(), at(1)),
+            vec![plain.clone(), doubted.clone()],
+        )]));
+        assert_eq!(health.failure(&plain), Some(Reason::Timeout));
+        assert!(health.is_proven(&doubted));
+        health.retain(&Targets::new());
+        assert_eq!(health.failure(&plain), None);
+        assert_eq!(health.failure(&doubted), Some(Reason::Unproven));
     }
 }

@@ -3,6 +3,7 @@
 //! All rules are in chains of our own, reached by one jump a table; nothing else is ever touched.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
 use crate::table::{Family, MARK_BIT, MarkRule, Rules};
 
@@ -15,10 +16,11 @@ struct Place {
     chains: &'static [&'static str],
 }
 
-/// In the order in which they are put in: marks come last, when all that they need is there.
+/// In the order in which they are put in: marks come last, when all that they need is there. What drops lies beside them,
+/// since each table more is a hook more for every packet on its way in and on its way out.
 const PLACES: [Place; 3] = [
     Place {
-        table: "filter",
+        table: "mangle",
         hook: "INPUT",
         chains: &["PLB-INPUT", "PLB-LIMITS", "PLB-SOURCES"],
     },
@@ -40,10 +42,10 @@ impl Place {
     }
 
     fn rules(&self, family: Family, rules: &Rules) -> Vec<String> {
-        match self.table {
-            "filter" => filter(family, rules),
-            "nat" if rules.masquerades => vec![masquerade()],
-            "mangle" => rules.marks.iter().map(mark).collect(),
+        match self.hook {
+            "INPUT" => filter(family, rules),
+            "POSTROUTING" if rules.masquerades => masquerade(rules),
+            "PREROUTING" => rules.marks.iter().map(mark).collect(),
             _ => Vec::new(),
         }
     }
@@ -71,40 +73,14 @@ fn new_connections() -> String {
 
 /// Here the client's address is still to be seen: IPVS comes later.
 fn filter(family: Family, rules: &Rules) -> Vec<String> {
-    let mut lines = Vec::new();
-    // An INVALID reply is not un-NATed; the pod's own stack would reset its server's connection. Without NAT answers
-    // go another way, and so all that a client sends after its SYN is INVALID here.
-    if rules.masquerades {
-        lines.push("-A PLB-INPUT -m conntrack --ctstate INVALID -j DROP".to_owned());
-    }
+    let mut lines = invalid(rules);
     if rules.sources.is_some() {
         lines.push(format!("-A PLB-INPUT {} -j PLB-SOURCES", new_connections()));
     }
     if rules.rate.is_some() || rules.source_rate.is_some() {
         lines.push(format!("-A PLB-INPUT {} -j PLB-LIMITS", new_connections()));
     }
-    let prefix = match family {
-        Family::V4 => 32,
-        Family::V6 => 64,
-    };
-    let limit = |rate: u32, more: &str| {
-        format!(
-            "-A PLB-LIMITS -m hashlimit --hashlimit-above {rate}/sec --hashlimit-burst {rate} {more} -j DROP"
-        )
-    };
-    // First what is of one source, so that it doesn't use up what is for all.
-    if let Some(rate) = rules.source_rate {
-        let mask = if prefix == 32 {
-            String::new()
-        } else {
-            format!(" --hashlimit-srcmask {prefix}")
-        };
-        let by_source = format!("--hashlimit-mode srcip --hashlimit-name plb-source{mask}");
-        lines.push(limit(rate, &by_source));
-    }
-    if let Some(rate) = rules.rate {
-        lines.push(limit(rate, "--hashlimit-name plb-all"));
-    }
+    lines.extend(limits(family, rules));
     if let Some(sources) = &rules.sources {
         let allow = |source: &ipnetwork::IpNetwork| match source.prefix() {
             0 => "-A PLB-SOURCES -j RETURN".to_owned(),
@@ -116,9 +92,55 @@ fn filter(family: Family, rules: &Rules) -> Vec<String> {
     lines
 }
 
-/// Without --random-fully concurrent connections choose the same port, and one of them loses a second.
-fn masquerade() -> String {
-    format!("-A PLB-MASQ -m mark --mark {MARK_BIT:#x}/{MARK_BIT:#x} -j MASQUERADE --random-fully")
+/// An INVALID reply is not un-NATed; the pod's own stack would reset its server's connection. Without NAT answers go
+/// another way, and so all that a client sends after its SYN is INVALID here. The pod's own connections are spared: the end
+/// of one that began before these rules did, and with them the tracking of connections, is INVALID too.
+fn invalid(rules: &Rules) -> Vec<String> {
+    if !rules.masquerades {
+        return Vec::new();
+    }
+    let rule = |of: String, target| format!("-A PLB-INPUT {of} -m conntrack --ctstate INVALID -j {target}");
+    let virtual_addresses = rules.virtual_addresses.iter();
+    let mut lines: Vec<String> = virtual_addresses
+        .map(|address| rule(format!("-d {}", host(*address)), "RETURN"))
+        .collect();
+    lines.push(rule("! -i lo".to_owned(), "DROP"));
+    lines
+}
+
+fn limits(family: Family, rules: &Rules) -> Vec<String> {
+    let limit = |rate: u32, more: &str| {
+        format!(
+            "-A PLB-LIMITS -m hashlimit --hashlimit-above {rate}/sec --hashlimit-burst {rate} {more} -j DROP"
+        )
+    };
+    let mask = match family {
+        Family::V4 => "",
+        Family::V6 => " --hashlimit-srcmask 64",
+    };
+    let by_source = format!("--hashlimit-mode srcip --hashlimit-name plb-source{mask}");
+    // First what is of one source, so that it doesn't use up what is for all.
+    let of_source = rules.source_rate.map(|rate| limit(rate, &by_source));
+    let of_all = rules.rate.map(|rate| limit(rate, "--hashlimit-name plb-all"));
+    of_source.into_iter().chain(of_all).collect()
+}
+
+/// Without --random-fully concurrent connections choose the same port, and one of them loses a second. What DR sends
+/// still goes to the balancer's own address, and its source has to stay too.
+fn masquerade(rules: &Rules) -> Vec<String> {
+    let spared = rules.virtual_addresses.iter();
+    let mut lines: Vec<String> = spared
+        .map(|address| format!("-A PLB-MASQ -d {} -j RETURN", host(*address)))
+        .collect();
+    lines.push(format!(
+        "-A PLB-MASQ -m mark --mark {MARK_BIT:#x}/{MARK_BIT:#x} -j MASQUERADE --random-fully"
+    ));
+    lines
+}
+
+/// An address as iptables prints it.
+fn host(address: IpAddr) -> String {
+    format!("{address}/{}", if address.is_ipv4() { 32 } else { 128 })
 }
 
 /// Only packets of the client's direction: replies to the agent's own connections would be balanced too.
@@ -126,11 +148,7 @@ fn mark(rule: &MarkRule) -> String {
     let protocol = rule.protocol.as_str().to_ascii_lowercase();
     let mut line = "-A PLB-MARK".to_owned();
     if let Some(destination) = rule.destination {
-        let _ = write!(
-            line,
-            " -d {destination}/{}",
-            if destination.is_ipv4() { 32 } else { 128 }
-        );
+        let _ = write!(line, " -d {}", host(destination));
     }
     let _ = write!(line, " -p {protocol} -m {protocol} --dport {}", rule.first);
     if rule.last != rule.first {
@@ -173,6 +191,12 @@ impl Printed {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// The rules, each with its table.
+    pub fn rules(&self) -> impl Iterator<Item = (&str, &str)> {
+        let lines = self.0.iter().filter_map(|line| line.split_once(' '));
+        lines.filter(|(_, line)| line.starts_with("-A "))
     }
 
     /// Whether these are just the rules that we would have put in.

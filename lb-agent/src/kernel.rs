@@ -154,7 +154,9 @@ pub fn timeouts(config: Config) -> Timeouts {
     }
 }
 
-fn destination(at: SocketAddr, server: Server) -> Destination {
+/// A server as the kernel is told of it.
+#[must_use]
+pub fn destination(at: SocketAddr, server: Server) -> Destination {
     let tunnel = |kind| ipvs::Forwarding::Tunnel {
         kind,
         flags: TunnelFlags::empty(),

@@ -30,6 +30,7 @@ pub mod pressure;
 pub mod report;
 pub mod serve;
 pub mod status;
+pub mod steering;
 pub mod sysctl;
 pub mod table;
 pub mod trust;

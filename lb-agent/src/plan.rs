@@ -1,6 +1,9 @@
 //! What to change so that the kernel holds the wanted table: steps, in an order that loses no connection.
 //! Pure. Make before break: services, servers, weights and schedulers, rules; then old servers, old services.
 
+mod servers;
+
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
@@ -8,6 +11,8 @@ use std::net::SocketAddr;
 use crate::table::{
     Family, Listener, Mark, Path, PathMark, Rules, Scheduling, Server, Service, Table, Timeouts,
 };
+pub(crate) use servers::Difference;
+use servers::along;
 
 /// Fills a hashing service: each server added to `mh` makes it compute its whole table anew.
 const FILLING: &str = "rr";
@@ -124,20 +129,55 @@ pub fn plan(current: &Table, wanted: &Table) -> Vec<Step> {
         steps.push(Step::SetTimeouts(timeouts));
     }
     set_paths(current, wanted, &mut steps);
-    make_services(current, wanted, &mut steps);
-    make_servers(current, wanted, &mut steps);
+    let touched = touched(current, wanted);
+    make(&touched, &mut steps);
     // What packets are still led to takes connections until the rules lead them elsewhere.
-    let given: BTreeSet<Mark> = wanted.rules.values().flat_map(Rules::given).collect();
-    let (led, left) = wanted
-        .services
-        .iter()
-        .partition::<Vec<_>, _>(|(listener, _)| given.contains(&listener.mark()));
-    change(current, &led, &mut steps);
-    switch_rules(current, wanted, &mut steps);
-    change(current, &left, &mut steps);
-    break_old(current, wanted, &mut steps);
-    reorder(current, wanted, &mut steps);
+    let is_served = touched.iter().filter(|it| it.wanted.is_some());
+    let given: BTreeSet<Mark> = if touched.is_empty() {
+        BTreeSet::new()
+    } else {
+        wanted.rules.values().flat_map(Rules::given).collect()
+    };
+    let (led, left) = is_served.partition::<Vec<_>, _>(|it| given.contains(&it.listener.mark()));
+    let masquerades_first = begins_to_masquerade(current, wanted);
+    if masquerades_first {
+        switch_rules(current, wanted, &mut steps);
+    }
+    change(&led, &mut steps);
+    if !masquerades_first {
+        switch_rules(current, wanted, &mut steps);
+    }
+    change(&left, &mut steps);
+    break_old(&touched, &mut steps);
+    reorder(current, &touched, &mut steps);
     steps
+}
+
+/// A service that is not as wanted.
+struct Touched<'a> {
+    listener: Listener,
+    current: Option<&'a Service>,
+    wanted: Option<&'a Service>,
+    servers: Difference<'a>,
+}
+
+/// The services that are not as wanted. Mostly these are few, and the walk along all is what a plan costs.
+fn touched<'a>(current: &'a Table, wanted: &'a Table) -> Vec<Touched<'a>> {
+    let pairs = along(&current.services, &wanted.services);
+    let found = pairs.map(|(listener, current, wanted)| Touched {
+        listener: *listener,
+        current,
+        wanted,
+        servers: Difference::between(current, wanted),
+    });
+    let is_touched = |it: &Touched<'_>| match (it.current, it.wanted) {
+        (Some(is), Some(shall)) => {
+            let is_unordered = shall.needs_order() && current.unordered.contains(&it.listener);
+            is_unordered || is.scheduling != shall.scheduling || !it.servers.is_empty()
+        }
+        _ => true,
+    };
+    found.filter(is_touched).collect()
 }
 
 /// No client's connection goes by these, so what differs is made anew.
@@ -154,11 +194,16 @@ fn set_paths(current: &Table, wanted: &Table, steps: &mut Vec<Step>) {
     }
 }
 
-fn make_services(current: &Table, wanted: &Table, steps: &mut Vec<Step>) {
-    for (listener, service) in &wanted.services {
-        if !current.services.contains_key(listener) {
-            steps.push(Step::AddService(*listener, first_scheduling(service)));
-        }
+fn make(touched: &[Touched<'_>], steps: &mut Vec<Step>) {
+    let new = touched.iter().filter(|it| it.current.is_none());
+    let add = |it: &Touched<'_>| Some(Step::AddService(it.listener, first_scheduling(it.wanted?)));
+    steps.extend(new.filter_map(add));
+    for Touched {
+        listener, servers, ..
+    } in touched
+    {
+        let new = servers.new.iter();
+        steps.extend(new.map(|(at, server)| Step::AddServer(*listener, **at, **server)));
     }
 }
 
@@ -171,38 +216,20 @@ fn first_scheduling(service: &Service) -> Scheduling {
     }
 }
 
-fn make_servers(current: &Table, wanted: &Table, steps: &mut Vec<Step>) {
-    for (listener, service) in &wanted.services {
-        let known = current.services.get(listener).map(|service| &service.servers);
-        for (address, server) in &service.servers {
-            if !known.is_some_and(|known| known.contains_key(address)) {
-                steps.push(Step::AddServer(*listener, *address, *server));
-            }
-        }
-    }
-}
-
-fn change(current: &Table, wanted: &[(&Listener, &Service)], steps: &mut Vec<Step>) {
-    for (listener, service) in wanted.iter().copied() {
-        let known = current.services.get(listener);
+fn change(touched: &[&Touched<'_>], steps: &mut Vec<Step>) {
+    for it in touched {
+        let mut changed = it.servers.changed.clone();
         // Those that take connections first: there is never a moment with none.
-        let mut changed: Vec<_> = service
-            .servers
-            .iter()
-            .filter(|(address, server)| {
-                let before = known.and_then(|known| known.servers.get(address));
-                before.is_some_and(|before| before != *server)
-            })
-            .collect();
         changed.sort_by_key(|(_, server)| std::cmp::Reverse(server.weight));
-        steps.extend(
-            changed
-                .into_iter()
-                .map(|(address, server)| Step::SetServer(*listener, *address, *server)),
-        );
-        let now = known.map_or_else(|| first_scheduling(service), |known| known.scheduling.clone());
-        if now != service.scheduling {
-            steps.push(Step::SetService(*listener, service.scheduling.clone()));
+        let changed = changed.into_iter();
+        steps.extend(changed.map(|(at, server)| Step::SetServer(it.listener, *at, *server)));
+        let Some(service) = it.wanted else { continue };
+        let now = match it.current {
+            Some(current) => Cow::Borrowed(&current.scheduling),
+            None => Cow::Owned(first_scheduling(service)),
+        };
+        if *now != service.scheduling {
+            steps.push(Step::SetService(it.listener, service.scheduling.clone()));
         }
     }
 }
@@ -220,33 +247,37 @@ fn switch_rules(current: &Table, wanted: &Table, steps: &mut Vec<Step>) {
     }
 }
 
-fn break_old(current: &Table, wanted: &Table, steps: &mut Vec<Step>) {
-    for (listener, service) in &current.services {
-        let kept = wanted.services.get(listener);
-        for address in service.servers.keys() {
-            if !kept.is_some_and(|kept| kept.servers.contains_key(address)) {
-                steps.push(Step::RemoveServer(*listener, *address));
-            }
-        }
+/// Servers that are about to be reached by NAT need it from the first connection on; tunnels are not harmed by it.
+fn begins_to_masquerade(current: &Table, wanted: &Table) -> bool {
+    let begins = |(family, rules): (&Family, &Rules)| {
+        let before = current.rules.get(family);
+        rules.masquerades && before.is_some_and(|before| !before.masquerades)
+    };
+    wanted.rules.iter().any(begins)
+}
+
+fn break_old(touched: &[Touched<'_>], steps: &mut Vec<Step>) {
+    for Touched {
+        listener, servers, ..
+    } in touched
+    {
+        let gone = servers.gone.iter();
+        steps.extend(gone.map(|(at, _)| Step::RemoveServer(*listener, **at)));
     }
-    for listener in current.services.keys() {
-        if !wanted.services.contains_key(listener) {
-            steps.push(Step::RemoveService(*listener));
-        }
-    }
+    let old = touched.iter().filter(|it| it.wanted.is_none());
+    steps.extend(old.map(|it| Step::RemoveService(it.listener)));
 }
 
 /// The order of the servers is part of what `mh` hashes by.
-fn reorder(current: &Table, wanted: &Table, steps: &mut Vec<Step>) {
-    for (listener, service) in wanted.services.iter().filter(|(_, it)| it.needs_order()) {
-        let Some(known) = current.services.get(listener) else {
+fn reorder(current: &Table, touched: &[Touched<'_>], steps: &mut Vec<Step>) {
+    for it in touched {
+        let (Some(known), Some(service)) = (it.current, it.wanted.filter(|it| it.needs_order())) else {
             continue;
         };
         let last = known.servers.keys().next_back();
-        let is_new = |at: &SocketAddr| !known.servers.contains_key(at);
-        let is_between = |at: &SocketAddr| is_new(at) && Some(at) < last;
-        if current.unordered.contains(listener) || service.servers.keys().any(is_between) {
-            steps.push(Step::Reorder(*listener, service.servers.clone()));
+        let is_between = it.servers.new.iter().any(|(at, _)| Some(*at) < last);
+        if is_between || current.unordered.contains(&it.listener) {
+            steps.push(Step::Reorder(it.listener, service.servers.clone()));
         }
     }
 }

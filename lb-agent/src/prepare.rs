@@ -10,13 +10,14 @@ use std::process::{Command, Stdio};
 use tracing::{info, warn};
 
 use crate::finding::{Finding, Kind, Severity};
+use crate::steering::Steering;
 use crate::sysctl::{Needs, Sysctls};
 
 /// Where the findings are left.
 pub const FINDINGS: &str = "/run/portable-lb/prepare.json";
 
 /// What full NAT may need. A node without one of them may have it built in, or do without.
-const MODULES: [&str; 22] = [
+const MODULES: [&str; 20] = [
     "ip_vs",
     "ip_vs_rr",
     "ip_vs_wrr",
@@ -33,23 +34,21 @@ const MODULES: [&str; 22] = [
     "xt_mark",
     "xt_MASQUERADE",
     "xt_tcpudp",
-    "iptable_filter",
     "iptable_nat",
     "iptable_mangle",
-    "ip6table_filter",
     "ip6table_nat",
     "ip6table_mangle",
 ];
 
 /// Does all that can be done, and returns what could not.
 #[must_use]
-pub fn prepare(needs: &Needs) -> Vec<Finding> {
+pub fn prepare(needs: &Needs, steering: Steering) -> Vec<Finding> {
     load_modules();
     // Opening the family makes the kernel load ip_vs from the node's modules, even for a container without any.
     // Only then are its sysctls there.
     let mut findings: Vec<Finding> = ipvs_module().into_iter().collect();
     findings.extend(Sysctls::default().set(needs));
-    findings.extend(steer_packets(Path::new("/sys")));
+    findings.extend(steering.apply(Path::new("/sys")));
     findings.sort();
     for finding in &findings {
         warn!(%finding, "not as it should be");
@@ -143,72 +142,9 @@ fn load_modules() {
     }
 }
 
-/// Spreads what comes in on the pod's interface over all CPUs: a virtual interface has one queue.
-fn steer_packets(sys: &Path) -> Option<Finding> {
-    let online = fs::read_to_string(sys.join("devices/system/cpu/online")).ok()?;
-    let cpus = cpus(online.trim()).filter(|cpus| *cpus > 1)?;
-    let path = sys.join("class/net/eth0/queues/rx-0/rps_cpus");
-    let before = fs::read_to_string(&path).ok()?;
-    let wanted = mask(cpus);
-    if same_mask(&before, &wanted) {
-        return None;
-    }
-    let refused = fs::write(&path, &wanted).err()?;
-    Some(Finding {
-        severity: Severity::Degrading,
-        kind: Kind::PacketSteering,
-        name: path.display().to_string(),
-        wanted,
-        got: format!("{} ({refused})", before.trim()),
-        remedy: "let the init container run privileged, with a writable /sys".into(),
-    })
-}
-
-/// The number of CPUs up to the last that is online: `0-3` → 4, `0,2-5` → 6.
-fn cpus(online: &str) -> Option<u32> {
-    let last: u32 = online.rsplit([',', '-']).next()?.parse().ok()?;
-    last.checked_add(1).filter(|cpus| *cpus <= 8192)
-}
-
-/// The kernel's form of a mask: 32 bits a group, highest first.
-fn mask(cpus: u32) -> String {
-    let (full, rest) = (cpus / 32, cpus % 32);
-    let mut groups = Vec::new();
-    if rest > 0 {
-        groups.push(format!("{:x}", (1_u64 << rest) - 1));
-    }
-    groups.extend((0..full).map(|_| "ffffffff".to_owned()));
-    groups.join(",")
-}
-
-fn same_mask(one: &str, other: &str) -> bool {
-    let digits = |text: &str| text.trim().replace(',', "").trim_start_matches('0').to_owned();
-    digits(one) == digits(other)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn masks_have_a_bit_for_each_cpu() {
-        assert_eq!(
-            (mask(1), mask(4), mask(32)),
-            ("1".into(), "f".into(), "ffffffff".into())
-        );
-        assert_eq!(mask(40), "ff,ffffffff");
-        assert!(same_mask("00000000,0000000f\n", "f"));
-        assert!(!same_mask("0", "f"));
-    }
-
-    #[test]
-    fn the_last_cpu_online_tells_how_many_bits() {
-        assert_eq!(
-            (cpus("0"), cpus("0-3"), cpus("0,2-5")),
-            (Some(1), Some(4), Some(6))
-        );
-        assert_eq!((cpus(""), cpus("x"), cpus("4294967295")), (None, None, None));
-    }
 
     #[test]
     fn findings_are_read_as_they_were_written() {

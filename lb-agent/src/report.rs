@@ -1,20 +1,18 @@
 //! What the agent says of itself in the object's status. Pure.
 
-use std::collections::BTreeSet;
+mod servers;
+
 use std::error::Error as _;
 use std::fmt::Write as _;
 
 use crd::condition::reason;
-use crd::{AgentRole, AgentStatus, DrainedServer, ServerCounts, ServerException, ServerState};
+use crd::{AgentRole, AgentStatus, DrainCounts, DrainedServer};
 
 use crate::dataplane::{Error, Observed};
-use crate::endpoints::State;
 use crate::facts::{Refusal, Wanted};
 use crate::finding::{Finding, Severity};
-use crate::table::Weight;
+use servers::{count, exceptions};
 
-/// The most exceptions in a status.
-const EXCEPTIONS: usize = 16;
 /// The longest message in a status.
 const MESSAGE: usize = 1024;
 
@@ -84,6 +82,8 @@ pub struct Situation<'a> {
     pub role: Option<AgentRole>,
     /// The servers that drained last.
     pub drains: &'a [DrainedServer],
+    /// How many drained.
+    pub drained: Option<DrainCounts>,
 }
 
 /// The agent's entry in the object's status.
@@ -105,6 +105,7 @@ pub fn agent_status(situation: &Situation<'_>) -> AgentStatus {
             .map(|wanted| exceptions(wanted, situation.observed))
             .unwrap_or_default(),
         drains: situation.drains.to_vec(),
+        drained: situation.drained,
         reason: reason.map(str::to_owned),
         message,
     }
@@ -164,129 +165,11 @@ fn off_link(wanted: &Wanted) -> Option<String> {
     ))
 }
 
-fn count(wanted: &Wanted, observed: Option<&Observed>) -> ServerCounts {
-    let desired = &wanted.desired;
-    let taking = desired.table.server_count();
-    let not_ready = desired
-        .unready
-        .values()
-        .filter(|state| **state == State::NotReady);
-    let is_kept = |(listener, _): &&Key| desired.panicking.contains(listener);
-    let panicking = desired.failing.keys().filter(is_kept).count();
-    let left_out = desired.failing.len() - panicking;
-    let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
-    ServerCounts {
-        total: number(taking + left_out + not_ready.count()),
-        healthy: number(taking.saturating_sub(panicking)),
-        draining: number(
-            observed
-                .map(|observed| draining(wanted, observed).count())
-                .unwrap_or_default(),
-        ),
-        panicking: number(panicking),
-    }
-}
-
-type Key = (crate::table::Listener, std::net::SocketAddr);
-
-/// Servers that keep their connections on the way out. Those that are only not ready are counted as such.
-fn draining<'a>(wanted: &'a Wanted, observed: &'a Observed) -> impl Iterator<Item = (Key, &'static str)> {
-    let servers = observed.table.services.iter().flat_map(|(listener, service)| {
-        service
-            .servers
-            .iter()
-            .map(|(at, server)| ((*listener, *at), server))
-    });
-    let at_zero = servers.filter(|(key, server)| {
-        server.weight == Weight::DRAINING && !wanted.desired.failing.contains_key(key)
-    });
-    at_zero.filter_map(|(key, _)| match wanted.desired.unready.get(&key) {
-        Some(State::NotReady) => None,
-        Some(_) => Some((key, "Terminating")),
-        None => Some((key, "Removed")),
-    })
-}
-
-fn exceptions(wanted: &Wanted, observed: Option<&Observed>) -> Vec<ServerException> {
-    let exception = |(listener, at): Key, state, reason: &str| ServerException {
-        server: format!("{at}/{}", listener.protocol),
-        state,
-        reason: Some(reason.to_owned()),
-    };
-    let unready = wanted
-        .desired
-        .unready
-        .iter()
-        .filter(|(_, state)| **state == State::NotReady);
-    // A server may be behind several listeners, and is told once.
-    let mut exceptions: BTreeSet<ServerException> = unready
-        .map(|(key, _)| exception(*key, ServerState::Unhealthy, "NotReady"))
-        .collect();
-    for (key, reason) in &wanted.desired.failing {
-        exceptions.insert(exception(*key, ServerState::Unhealthy, &reason.to_string()));
-    }
-    for (key, reason) in observed
-        .into_iter()
-        .flat_map(|observed| draining(wanted, observed))
-    {
-        exceptions.insert(exception(key, ServerState::Draining, reason));
-    }
-    exceptions.into_iter().take(EXCEPTIONS).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::desired::Desired;
-    use crate::health::Reason;
     use crate::prepare::missing_module;
-    use crate::table::{Family, Listener, Rules, Scheduling, Server, Service, Table};
-    use crd::Protocol;
-    use std::collections::BTreeMap;
-    use std::net::SocketAddr;
-    use std::time::Duration;
-
-    fn http() -> Listener {
-        Listener::marked(Family::V4, Protocol::TCP, 80)
-    }
-
-    fn at(octet: u8) -> SocketAddr {
-        SocketAddr::from(([10, 0, 0, octet], 8080))
-    }
-
-    fn table(servers: &[(u8, u32)]) -> Table {
-        let servers = servers
-            .iter()
-            .map(|(octet, weight)| (at(*octet), Server::nat(Weight(*weight))))
-            .collect();
-        let service = Service {
-            scheduling: Scheduling::plain("rr"),
-            servers,
-        };
-        Table {
-            services: BTreeMap::from([(http(), service)]),
-            rules: BTreeMap::from([(Family::V4, Rules::marking([http()]))]),
-            ..Table::default()
-        }
-    }
-
-    fn wanted(servers: &[(u8, u32)], unready: &[(u8, State)]) -> Wanted {
-        let unready = unready
-            .iter()
-            .map(|(octet, state)| ((http(), at(*octet)), *state))
-            .collect();
-        let desired = Desired {
-            table: table(servers),
-            unready,
-            ..Desired::default()
-        };
-        Wanted {
-            desired,
-            generation: 2,
-            drain_timeout: Duration::ZERO,
-            warm_up: Duration::ZERO,
-        }
-    }
+    use crate::table::fixture::{http, table};
 
     fn identity() -> Identity {
         Identity {
@@ -294,85 +177,6 @@ mod tests {
             node: Some("node1".into()),
             pod_ip: None,
         }
-    }
-
-    fn told(status: &AgentStatus) -> Vec<String> {
-        let line = |it: &ServerException| {
-            format!(
-                "{} {:?} {}",
-                it.server,
-                it.state,
-                it.reason.as_deref().unwrap_or_default()
-            )
-        };
-        status.exceptions.iter().map(line).collect()
-    }
-
-    #[test]
-    fn servers_are_counted_by_what_they_do() {
-        let wanted = wanted(
-            &[(1, 1)],
-            &[
-                (2, State::NotReady),
-                (3, State::Terminating),
-                (5, State::NotReady),
-            ],
-        );
-        let observed = Observed {
-            table: table(&[(1, 1), (2, 0), (3, 0), (4, 0)]),
-            ..Observed::default()
-        };
-        let status = agent_status(&Situation {
-            identity: identity(),
-            wanted: Some(&wanted),
-            observed: Some(&observed),
-            programmed: Some(2),
-            ..Situation::default()
-        });
-        let counts = status.servers.expect("counted");
-        assert_eq!((counts.total, counts.healthy, counts.draining), (3, 1, 2));
-        assert_eq!(
-            told(&status),
-            [
-                "10.0.0.2:8080/TCP Unhealthy NotReady",
-                "10.0.0.3:8080/TCP Draining Terminating",
-                "10.0.0.4:8080/TCP Draining Removed",
-                "10.0.0.5:8080/TCP Unhealthy NotReady",
-            ]
-        );
-        assert_eq!(
-            (status.observed_generation, status.reason, status.message),
-            (Some(2), None, None)
-        );
-        assert_eq!(status.table_hash, Some(table(&[(1, 1)]).hash()));
-    }
-
-    #[test]
-    fn who_fails_is_told_with_its_reason_and_is_not_also_draining() {
-        let mut wanted = wanted(&[(1, 1)], &[]);
-        wanted.desired.failing = BTreeMap::from([((http(), at(2)), Reason::Status(503))]);
-        let observed = Observed {
-            table: table(&[(1, 1), (2, 0)]),
-            ..Observed::default()
-        };
-        let status = |wanted: &Wanted| {
-            agent_status(&Situation {
-                wanted: Some(wanted),
-                observed: Some(&observed),
-                ..Situation::default()
-            })
-        };
-        let before = status(&wanted);
-        assert_eq!(told(&before), ["10.0.0.2:8080/TCP Unhealthy Status503"]);
-        let counts = before.servers.expect("counted");
-        assert_eq!(
-            (counts.total, counts.healthy, counts.draining, counts.panicking),
-            (2, 1, 0, 0)
-        );
-        wanted.desired.failing = BTreeMap::from([((http(), at(1)), Reason::Timeout)]);
-        wanted.desired.panicking = BTreeSet::from([http()]);
-        let counts = status(&wanted).servers.expect("counted");
-        assert_eq!((counts.total, counts.healthy, counts.panicking), (1, 0, 1));
     }
 
     #[test]
@@ -436,19 +240,33 @@ mod tests {
     }
 
     #[test]
-    fn lists_and_texts_are_bounded() {
-        let servers: Vec<(u8, State)> = (1..=40).map(|octet| (octet, State::NotReady)).collect();
-        let wanted = wanted(&[], &servers);
+    fn the_hash_is_of_what_takes_connections() {
+        let observed = Observed {
+            table: table(http(), &[(1, 1), (2, 0)]),
+            ..Observed::default()
+        };
+        let status = agent_status(&Situation {
+            observed: Some(&observed),
+            programmed: Some(2),
+            ..Situation::default()
+        });
+        assert_eq!(
+            (status.observed_generation, status.reason, status.message),
+            (Some(2), None, None)
+        );
+        assert_eq!(status.table_hash, Some(table(http(), &[(1, 1)]).hash()));
+    }
+
+    #[test]
+    fn a_message_is_bounded() {
         let trouble = Trouble {
             reason: reason::PROGRAMMING_FAILED,
             message: "x".repeat(5000),
         };
         let status = agent_status(&Situation {
-            wanted: Some(&wanted),
             trouble: Some(&trouble),
             ..Situation::default()
         });
-        assert_eq!(status.exceptions.len(), EXCEPTIONS);
         assert_eq!(status.message.map(|it| it.len()), Some(MESSAGE));
     }
 }

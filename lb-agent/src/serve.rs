@@ -1,5 +1,6 @@
 //! `serve`: puts the loop, its sources and its outlets together.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use crate::health::monitor::Monitor;
 use crate::http::{self, Refresh, Shared};
 use crate::metrics::Metrics;
 use crate::report::Identity;
+use crate::steering::Steering;
 use crate::sysctl::Needs;
 use crate::trust::Trust;
 use crate::{file, prepare, status};
@@ -27,13 +29,23 @@ use crate::{file, prepare, status};
 /// Pause before the credentials are looked for again.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// What the file's object says of it. A file that is wrong is told of when it is followed.
+fn steering(path: &Path) -> Steering {
+    let facts = file::read(path).unwrap_or_default();
+    let object = facts.into_iter().find_map(|fact| match fact {
+        Fact::Balancer(object) => Some(object),
+        _ => None,
+    });
+    object.map_or(Steering::None, |object| object.spec.packet_steering.rps.into())
+}
+
 /// Serves until SIGTERM or SIGINT.
 pub async fn run(arguments: ServeArgs) -> anyhow::Result<()> {
     let stop = stop_on_signals()?;
     let settings = settings(&arguments).await;
-    if arguments.file.is_some() {
+    if let Some(path) = &arguments.file {
         // No init container did it before. What it finds it logs.
-        let _ = prepare::prepare(&Needs::of(settings.addresses.families()));
+        let _ = prepare::prepare(&Needs::of(settings.addresses.families()), steering(path));
     }
     let (outlets, shared, refreshes, status) = outlets();
     let (facts, learnt) = mpsc::channel(64);

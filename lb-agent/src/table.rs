@@ -1,6 +1,8 @@
 //! What the kernel should hold, or does hold: services, their servers, and the rules that lead packets to them.
 //! Pure: knows neither Kubernetes, nor netlink, nor iptables.
 
+#[cfg(test)]
+pub(crate) mod fixture;
 mod listener;
 mod path;
 mod rules;

@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use crd::{EndpointBackend, ExposureType, PortableLoadBalancerSpec};
+use crd::{EndpointBackend, ExposureType, PortableLoadBalancerSpec, PortableLoadBalancerStatus};
 use ipnetwork::IpNetwork;
 
 /// Whose addresses are taken.
@@ -29,6 +29,17 @@ impl Trust {
             namespace: namespace.into(),
             networks: Vec::new(),
         }
+    }
+
+    /// The networks that servers by address have to be in now, if the operator tells any. It may allow less than when
+    /// the agent was made; that it allows more is not believed.
+    #[must_use]
+    pub fn networks_now(&self, status: Option<&PortableLoadBalancerStatus>) -> Option<Vec<IpNetwork>> {
+        if *self == Self::All {
+            return None;
+        }
+        let networks = status?.endpoint_networks.as_ref()?.iter();
+        Some(networks.filter_map(|it| it.parse().ok()).collect())
     }
 
     /// Why an object that is valid is not served all the same.

@@ -93,28 +93,12 @@ fn part(full: u32, step: u32) -> Weight {
 mod tests {
     use super::*;
     use crate::drain::ActiveConnections;
-    use crate::table::{Family, Scheduling, Service};
-    use crd::Protocol;
+    use crate::table::fixture::{self, http};
 
     const RAMP: Duration = Duration::from_secs(20);
 
-    fn http() -> Listener {
-        Listener::marked(Family::V4, Protocol::TCP, 80)
-    }
-
     fn table(servers: &[(u8, u32)]) -> Table {
-        let server = |(octet, weight): &(u8, u32)| {
-            let at = SocketAddr::from(([10, 0, 0, *octet], 80));
-            (at, Server::nat(Weight(*weight)))
-        };
-        let service = Service {
-            scheduling: Scheduling::plain("wlc"),
-            servers: servers.iter().map(server).collect(),
-        };
-        Table {
-            services: BTreeMap::from([(http(), service)]),
-            ..Table::default()
-        }
+        fixture::table(http(), servers)
     }
 
     fn at(table: &Table, now: Instant) -> Current<'_> {

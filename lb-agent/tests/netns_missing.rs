@@ -2,12 +2,17 @@
 //!
 //! A machine of its own, since a module that was loaded once stays.
 
+#[allow(dead_code, reason = "shared with other tests, which use other parts")]
+mod common;
+
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::io::Read as _;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use common::agent::get;
+use common::until;
 
 const FILE: &str = "
 apiVersion: portablelb.io/v1alpha1
@@ -25,29 +30,28 @@ impl Drop for Agent {
     }
 }
 
-fn get(path: &str) -> String {
-    let mut answer = String::new();
-    if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", 9913)) {
-        let _ = stream
-            .write_all(format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").as_bytes());
-        let _ = stream.read_to_string(&mut answer);
+/// A connection of the agent's own place, which nobody tracks before there are rules.
+struct Connection {
+    client: TcpStream,
+    server: TcpStream,
+}
+
+impl Connection {
+    fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("can be bound");
+        let address = listener.local_addr().expect("is bound");
+        Self {
+            client: TcpStream::connect(address).expect("can connect"),
+            server: listener.accept().expect("somebody came").0,
+        }
     }
-    answer
-}
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a test's thread, and nobody tells when the kernel changed"
-)]
-fn pause() {
-    thread::sleep(Duration::from_millis(100));
-}
-
-fn until(what: &str, condition: impl Fn() -> bool) {
-    let end = Instant::now() + Duration::from_mins(1);
-    while !condition() {
-        assert!(Instant::now() < end, "not so in time: {what}\n{}", get("/readyz"));
-        pause();
+    /// The first that anybody sees of it is how it ends.
+    fn ends(mut self) {
+        drop(self.server);
+        let patience = Some(Duration::from_secs(20));
+        self.client.set_read_timeout(patience).expect("can be set");
+        assert_eq!(self.client.read(&mut [0]).expect("the end comes"), 0);
     }
 }
 
@@ -64,16 +68,21 @@ fn a_missing_module_is_told_until_it_is_loaded() {
         .spawn();
     let mut agent = Agent(agent.expect("can be run"));
 
-    until("the module is named", || {
-        let answer = get("/readyz");
-        answer.starts_with("HTTP/1.1 503")
-            && answer.contains("KernelModuleMissing")
-            && answer.contains("modprobe ip_vs")
-    });
+    until(
+        "the module is named",
+        || {
+            let answer = get("/readyz");
+            answer.starts_with("HTTP/1.1 503")
+                && answer.contains("KernelModuleMissing")
+                && answer.contains("modprobe ip_vs")
+        },
+        || get("/readyz"),
+    );
     assert!(get("/healthz").starts_with("HTTP/1.1 200"));
     assert!(get("/metrics").contains("converge_errors_total{reason=\"KernelModuleMissing\"}"));
     assert!(agent.0.try_wait().expect("can be asked").is_none(), "it stays up");
 
+    let old = Connection::new();
     fs::write(HELPER, helper.trim()).expect("can be set");
     assert!(
         Command::new("modprobe")
@@ -82,5 +91,10 @@ fn a_missing_module_is_told_until_it_is_loaded() {
             .expect("can be run")
             .success()
     );
-    until("it serves", || get("/readyz").starts_with("HTTP/1.1 200"));
+    until(
+        "it serves",
+        || get("/readyz").starts_with("HTTP/1.1 200"),
+        || get("/readyz"),
+    );
+    old.ends();
 }

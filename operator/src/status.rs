@@ -154,6 +154,7 @@ fn status(facts: &Facts<'_>, before: &[Condition], behind: &[String]) -> Portabl
         summary: Some(summary),
         network: Some(network::network(&lb.spec, &observed.nodes, &entries)),
         agents: Vec::new(),
+        endpoint_networks: permit::networks(&lb.spec, facts.settings),
         backends: backends::fold(&entries),
     }
 }
@@ -194,10 +195,12 @@ fn view(facts: &Facts<'_>, agents: &[Agent<'_>], behind: &[String]) -> View {
 }
 
 fn keeps_serving(finding: &Finding, serves: bool) -> Finding {
-    let after = if serves {
-        "; the previous configuration keeps serving"
-    } else {
-        ""
+    let after = match finding.reason.as_str() {
+        _ if !serves => "",
+        reason::ENDPOINT_NOT_ALLOWED => {
+            "; the previous configuration keeps serving, as far as its servers are inside these networks"
+        }
+        _ => "; the previous configuration keeps serving",
     };
     Finding::new(&finding.reason, format!("{}{after}", finding.message))
 }

@@ -3,7 +3,7 @@
 use futures::channel::mpsc::UnboundedSender;
 use futures::{FutureExt, Stream, StreamExt, future};
 use k8s_openapi::api::apps::v1::ReplicaSet;
-use k8s_openapi::api::core::v1::{Node, Pod, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{Container, Node, Pod, PodSpec, Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::runtime::reflector::{self, ObjectRef, Store, store::Writer};
@@ -118,6 +118,41 @@ pub(crate) fn ours() -> String {
     format!("{}={}", names::MANAGED_BY_LABEL, names::MANAGED_BY)
 }
 
+/// What is kept of a kind.
+pub(crate) trait Followed {
+    /// Drops what nobody here looks at.
+    fn slim(&mut self) {}
+}
+
+impl Followed for Guarded {}
+impl Followed for ReplicaSet {}
+impl Followed for Service {}
+impl Followed for PodDisruptionBudget {}
+impl Followed for ServiceAccount {}
+impl Followed for RoleBinding {}
+impl Followed for Node {}
+
+/// There are more pods than of any other kind, and most of a pod is its spec, of which only place and images matter here.
+impl Followed for Pod {
+    fn slim(&mut self) {
+        let Some(spec) = &mut self.spec else { return };
+        let images = |containers: &[Container]| -> Vec<Container> {
+            let image = |container: &Container| Container {
+                name: container.name.clone(),
+                image: container.image.clone(),
+                ..Container::default()
+            };
+            containers.iter().map(image).collect()
+        };
+        *spec = PodSpec {
+            node_name: spec.node_name.take(),
+            containers: images(&spec.containers),
+            init_containers: spec.init_containers.as_deref().map(images),
+            ..PodSpec::default()
+        };
+    }
+}
+
 /// A watch that fills a store. It tells `relisted` when a whole list was read, since objects deleted while the watch
 /// was broken make no event. Errors, which the watcher logs, end here and are tried again: passed on, they would slow
 /// all other watches down.
@@ -128,10 +163,13 @@ pub(crate) fn observe<K>(
     relisted: UnboundedSender<()>,
 ) -> impl Stream<Item = Result<K, watcher::Error>> + Send
 where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    K: Followed + Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     watcher(api, config)
-        .modify(|object| object.meta_mut().managed_fields = None)
+        .modify(|object| {
+            object.meta_mut().managed_fields = None;
+            object.slim();
+        })
         .default_backoff()
         .reflect(writer)
         .inspect(move |event| {
@@ -276,6 +314,21 @@ mod tests {
         let store = balancers(&[("a", "one", "web"), ("a", "two", "other"), ("b", "three", "web")]);
         let concerned = concerned_by_service(&store, &service("a", "web"), "agents");
         assert_eq!(concerned, [ObjectRef::new("one").within("a")]);
+    }
+
+    #[test]
+    fn of_a_pod_place_and_images_stay() {
+        let mut pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "agent"},
+            "spec": {
+                "nodeName": "node1", "volumes": [{"name": "run"}],
+                "containers": [{"name": "serve", "image": "agent:1", "env": [{"name": "A", "value": "b"}]}],
+            },
+        }))
+        .expect("valid");
+        pod.slim();
+        let kept = json!({"nodeName": "node1", "containers": [{"name": "serve", "image": "agent:1"}]});
+        assert_eq!(serde_json::to_value(pod.spec).expect("valid"), kept);
     }
 
     #[test]

@@ -29,6 +29,17 @@ impl ApiServer {
     }
 }
 
+impl ApiServer {
+    /// An API server of the caller's own with all of the chart, in the network namespace of the calling thread. It ends
+    /// when it is dropped.
+    pub fn start_with_chart() -> Result<Self> {
+        let server = Self::start()?;
+        server.install_definition()?;
+        install(&server)?;
+        Ok(server)
+    }
+}
+
 fn install(server: &ApiServer) -> Result<()> {
     server.kubectl(&["create", "namespace", RELEASE])?;
     server.kubectl_with(&["apply", "--server-side", "-f", "-"], &render()?)?;

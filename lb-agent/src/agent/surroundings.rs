@@ -1,27 +1,23 @@
-//! What the table needs around it: the balancer's addresses, and to know what was there before.
+//! What the table needs around it: sysctls, the balancer's addresses, and to know what was there before.
 
 use std::net::IpAddr;
+
+use tracing::warn;
 
 use super::Agent;
 use crate::dataplane::Depth;
 use crate::desired::Desired;
 use crate::link::{self, LOOPBACK};
-use crate::table::Weight;
+use crate::sysctl::{Needs, Sysctls};
+use crate::{prepare, pressure};
 
 impl Agent {
-    /// Learns which servers take connections already: they need no proof that the way to them leads there.
+    /// Learns which servers take connections already: they need no proof, and those that don't need one.
     pub(super) async fn adopt(&mut self) {
         let found = self.with_kernel(|kernel| kernel.observe(Depth::Servers)).await;
-        let Ok(observed) = found else { return };
-        let services = observed.table.services.iter();
-        let servers = services.flat_map(|(listener, service)| {
-            let taking = service
-                .servers
-                .iter()
-                .filter(|(_, server)| server.weight != Weight::DRAINING);
-            taking.map(|(at, server)| ((*listener, *at), server.forwarding))
-        });
-        self.facts.adopt(servers.collect());
+        if let Ok(observed) = found {
+            self.facts.see(observed);
+        }
     }
 
     /// Does what the table needs around it. What is sent to the balancer's addresses must be for this machine.
@@ -39,5 +35,40 @@ impl Agent {
         link::address::release(LOOPBACK, addresses).await?;
         self.held = Some(addresses.clone());
         Ok(())
+    }
+
+    /// Looks at what is around the table: sysctls, the interface.
+    pub(super) async fn look_around(&mut self) {
+        let (sysctls, needs) = (Sysctls::default(), self.needs());
+        let changed = self.sysctl_drift.find(&sysctls, &needs);
+        let found = prepare::read(prepare::FINDINGS.as_ref());
+        let before = std::mem::replace(&mut self.findings, found);
+        self.findings.extend(sysctls.set(&needs));
+        self.needs = Some(needs);
+        let late = prepare::too_early(prepare::FINDINGS.as_ref(), &self.findings);
+        self.findings.extend(late);
+        if let Some(observed) = &self.observed {
+            self.findings
+                .extend(pressure::findings(observed, pressure::tracked()));
+        }
+        self.findings.sort();
+        let known = before.iter().chain(&self.findings);
+        let drift = self.sysctl_drift.tell(changed, known);
+        self.outlets.metrics.drift.inc_by(drift as u64);
+        match link::mtu().await {
+            Ok(mtu) => self.mtu = mtu,
+            Err(error) => warn!(error = &error as &dyn std::error::Error, "MTU not known"),
+        }
+    }
+
+    fn needs(&self) -> Needs {
+        let needs = Needs::of(self.settings.addresses.families());
+        let Some(wanted) = &self.wanted else { return needs };
+        let timeouts = wanted.desired.table.timeouts;
+        Needs {
+            udp_seconds: timeouts.map_or(needs.udp_seconds, |timeouts| timeouts.udp_seconds),
+            bypass: wanted.desired.bypass,
+            ..needs
+        }
     }
 }

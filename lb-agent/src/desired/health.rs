@@ -26,7 +26,10 @@ impl Desired {
             .filter(|(_, server)| server.weight != Weight::DRAINING);
         for (at, _) in taking {
             let port = if at.port() == 0 { first } else { at.port() };
-            let direct = Target::direct(SocketAddr::new(at.ip(), port), check.clone());
+            let direct = Target {
+                is_doubted: inputs.held.is_put_out(listener, *at),
+                ..Target::direct(SocketAddr::new(at.ip(), port), check.clone())
+            };
             let found = if self.bypass.answers {
                 self.by_path(inputs, &direct)
             } else {
@@ -62,6 +65,9 @@ impl Desired {
 
     /// Leaves the servers that fail out of the table, unless all of a listener do.
     pub(super) fn leave_out_failing(&mut self, inputs: &Inputs<'_>) {
+        if self.is_switching(inputs) {
+            return self.keep_ways(inputs);
+        }
         self.leave_out_unproven(inputs);
         let health = inputs.health;
         for (listener, service) in &mut self.table.services {
@@ -87,15 +93,15 @@ impl Desired {
         }
     }
 
-    /// Leaves the servers out that no answer came from by the way that traffic goes, even if these are all. What was
-    /// found in the kernel at start was proven before.
+    /// Leaves the servers out that no answer came from by the way that traffic goes, even if these are all. Where the
+    /// kernel sends traffic by that way, it was proven before.
     fn leave_out_unproven(&mut self, inputs: &Inputs<'_>) {
         for ((listener, at), targets) in &self.targets {
             let Some(service) = self.table.services.get_mut(listener) else {
                 continue;
             };
             let forwarding = service.servers.get(at).map(|server| server.forwarding);
-            if forwarding.is_some() && inputs.adopted.get(&(*listener, *at)).copied() == forwarding {
+            if forwarding.is_some() && inputs.held.way(*listener, *at) == forwarding {
                 continue;
             }
             if let Some(reason) = targets.iter().find_map(|target| inputs.health.doubt(target)) {
@@ -112,7 +118,7 @@ mod tests {
 
     use super::*;
     use crate::addresses::Addresses;
-    use crate::desired::{Adopted, desired};
+    use crate::desired::{Held, desired};
     use crate::health::{Change, Checks, Health};
     use crate::trust::Trust;
     use crate::ways::Ways;
@@ -136,7 +142,8 @@ mod tests {
                 checks: &checks,
                 health,
                 ways: &Ways::default(),
-                adopted: &Adopted::new(),
+                held: &Held::default(),
+                networks: None,
             })
         };
         let mut health = Health::default();

@@ -5,6 +5,7 @@ use std::num::NonZeroU16;
 use crd::{ForwardingType, PortableLoadBalancerSpec, RedundancyMode, SchedulerName, TunnelType};
 use ipnetwork::IpNetwork;
 
+use super::fronts;
 use crate::sysctl::Bypass;
 use crate::table::{Family, Forwarding, Persistence, Rules, Scheduler, Scheduling, Timeouts, Tunnel};
 
@@ -31,6 +32,7 @@ pub(super) fn rules(spec: &PortableLoadBalancerSpec, family: Family) -> Rules {
     let limits = &spec.limits;
     Rules {
         masquerades: spec.forwarding.type_ == ForwardingType::NAT,
+        virtual_addresses: fronts::own(spec, family).collect(),
         sources: (!spec.source_ranges.is_empty()).then(networks),
         rate: limits.new_connections_per_second.map(number),
         source_rate: limits.new_connections_per_second_per_source.map(number),

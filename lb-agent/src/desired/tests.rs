@@ -27,7 +27,8 @@ fn read(spec: &PortableLoadBalancerSpec, slices: &[EndpointSlice]) -> Desired {
         ways: &Ways::default(),
         checks: &Checks::default(),
         health: &Health::default(),
-        adopted: &Adopted::new(),
+        held: &Held::default(),
+        networks: None,
     })
 }
 
@@ -53,7 +54,8 @@ fn a_port_that_leads_nowhere_is_told_and_listens_without_servers() {
         ways: &Ways::default(),
         checks: &Checks::default(),
         health: &Health::default(),
-        adopted: &Adopted::new(),
+        held: &Held::default(),
+        networks: None,
     });
     assert_eq!((found.unresolved.len(), found.table.server_count()), (1, 0));
     assert_eq!(found.table.services.len(), 1);
@@ -92,7 +94,8 @@ fn at_home(spec: &PortableLoadBalancerSpec) -> String {
         ways: &Ways::default(),
         checks: &Checks::default(),
         health: &Health::default(),
-        adopted: &Adopted::new(),
+        held: &Held::default(),
+        networks: None,
     });
     assert_eq!(found.unresolved, []);
     found.table.to_string()
@@ -288,7 +291,8 @@ fn bypassing(forwarding: &str, answer: Answer) -> Desired {
             checks: &checks,
             health,
             ways: &ways,
-            adopted: &Adopted::new(),
+            held: &Held::default(),
+            networks: None,
         })
     };
     let mut health = Health::default();

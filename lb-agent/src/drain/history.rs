@@ -2,16 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use crd::{DRAINS_MAX, DrainOutcome, DrainedServer};
+use crd::{DRAINS_MAX, DrainCounts, DrainOutcome, DrainedServer};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use tracing::{info, warn};
 
 use super::{Ended, Outcome};
 
-/// The drains that ended last, the newest at the end.
+/// The drains that ended last, the newest at the end, and how many there were.
 #[derive(Debug, Default)]
-pub struct History(Vec<DrainedServer>);
+pub struct History {
+    newest: Vec<DrainedServer>,
+    counts: Option<DrainCounts>,
+}
 
 impl History {
     /// Takes in what ended now. A server behind several listeners is told once, and who came back not at all.
@@ -38,23 +41,30 @@ impl History {
             }
             told.1 = told.1.saturating_add(connections);
         }
-        self.0.extend(
-            servers
-                .into_iter()
-                .map(|(server, (outcome, connections))| DrainedServer {
-                    server,
-                    outcome,
-                    connections: i32::try_from(connections).unwrap_or(i32::MAX),
-                    end_time: end_time.clone(),
-                }),
-        );
-        self.0.drain(..self.0.len().saturating_sub(DRAINS_MAX));
+        for (server, (outcome, connections)) in servers {
+            let count = self.counts.get_or_insert_default().of(outcome);
+            *count = count.saturating_add(1);
+            self.newest.push(DrainedServer {
+                server,
+                outcome,
+                connections: i32::try_from(connections).unwrap_or(i32::MAX),
+                end_time: end_time.clone(),
+            });
+        }
+        let old = self.newest.len().saturating_sub(DRAINS_MAX);
+        self.newest.drain(..old);
     }
 
     /// What the status tells.
     #[must_use]
     pub fn newest(&self) -> &[DrainedServer] {
-        &self.0
+        &self.newest
+    }
+
+    /// How many drains ended, if any.
+    #[must_use]
+    pub fn counts(&self) -> Option<DrainCounts> {
+        self.counts
     }
 }
 
@@ -104,6 +114,7 @@ mod tests {
         }
         let told = told(&history);
         assert_eq!(told.len(), DRAINS_MAX);
+        assert_eq!(history.counts().expect("counted").finished, 20);
         assert_eq!(told[DRAINS_MAX - 1].0, "10.0.0.20:8080/TCP");
     }
 }

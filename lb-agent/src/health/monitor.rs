@@ -146,9 +146,14 @@ impl Schedule {
         self.next_key += 1;
         self.keys.insert(target.clone(), key);
         self.queue.insert((due, key));
+        let tally = if target.is_doubted {
+            Tally::failing(Reason::Unproven)
+        } else {
+            Tally::default()
+        };
         let watched = Watched {
             target,
-            tally: Tally::default(),
+            tally,
             due,
             running: None,
         };
@@ -164,12 +169,8 @@ impl Schedule {
             running.abort();
         }
         self.probes.forget(&watched.target);
-        if watched.tally.verdict().failure().is_some() {
-            self.news.push(Change {
-                target: watched.target,
-                failure: None,
-            });
-        }
+        // The loop forgets it by itself.
+        self.news.retain(|change| change.target != watched.target);
     }
 
     /// Asks all whose time has come.
@@ -239,7 +240,7 @@ fn of_server(answer: &Answer) -> Option<Result<(), Reason>> {
 fn next(watched: &Watched) -> Instant {
     let interval = watched.target.check.interval;
     let interval = match watched.tally.verdict() {
-        Verdict::Unproven => interval.min(HURRY),
+        Verdict::Unproven | Verdict::Failing(Reason::Unproven) => interval.min(HURRY),
         Verdict::Passing | Verdict::Failing(_) => interval,
     };
     watched.due + interval.mul_f64(0.9 + 0.2 * fastrand::f64())

@@ -45,6 +45,15 @@ pub struct Limits {
 }
 
 impl Tally {
+    /// Of a server that has to answer well before it may take new connections.
+    #[must_use]
+    pub fn failing(reason: Reason) -> Self {
+        Self {
+            verdict: Verdict::Failing(reason),
+            against: 0,
+        }
+    }
+
     /// What is known.
     #[must_use]
     pub fn verdict(&self) -> Verdict {

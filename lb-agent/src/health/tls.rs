@@ -6,10 +6,12 @@ use std::sync::Arc;
 use crd::TlsCheck;
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct as Signed, Error, RootCertStore, SignatureScheme,
+};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -63,7 +65,7 @@ fn config(spec: &TlsCheck) -> Option<ClientConfig> {
         .with_safe_default_protocol_versions()
         .ok()?;
     if spec.insecure_skip_verify {
-        let verifier = Arc::new(TakeAny(provider));
+        let verifier = Arc::new(TakeAny(provider.signature_verification_algorithms));
         let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
         return Some(builder.with_no_client_auth());
     }
@@ -95,7 +97,9 @@ fn reason(error: &std::io::Error) -> Reason {
 
 /// Takes any certificate, if only the server has its key.
 #[derive(Debug)]
-struct TakeAny(Arc<CryptoProvider>);
+struct TakeAny(WebPkiSupportedAlgorithms);
+
+type Verified = Result<HandshakeSignatureValid, Error>;
 
 impl ServerCertVerifier for TakeAny {
     fn verify_server_cert(
@@ -109,27 +113,15 @@ impl ServerCertVerifier for TakeAny {
         Ok(ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
+    fn verify_tls12_signature(&self, text: &[u8], by: &CertificateDer<'_>, signed: &Signed) -> Verified {
+        verify_tls12_signature(text, by, signed, &self.0)
     }
 
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
+    fn verify_tls13_signature(&self, text: &[u8], by: &CertificateDer<'_>, signed: &Signed) -> Verified {
+        verify_tls13_signature(text, by, signed, &self.0)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.0.supported_schemes()
     }
 }

@@ -31,6 +31,9 @@ pub struct Rules {
     pub marks: BTreeSet<MarkRule>,
     /// Whether marked packets are masqueraded, so that answers come back through here.
     pub masquerades: bool,
+    /// The balancer's addresses that no server of NAT has. What goes there may be of a client whose server answers
+    /// directly, before the mode changes or after: it is not masqueraded, and may be INVALID here.
+    pub virtual_addresses: BTreeSet<IpAddr>,
     /// Who may connect; `None` is everybody.
     pub sources: Option<BTreeSet<IpNetwork>>,
     /// New connections a second; `None` is no limit.
@@ -44,6 +47,7 @@ impl Default for Rules {
         Self {
             marks: BTreeSet::new(),
             masquerades: true,
+            virtual_addresses: BTreeSet::new(),
             sources: None,
             rate: None,
             source_rate: None,

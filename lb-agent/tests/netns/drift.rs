@@ -1,6 +1,12 @@
 //! What another hand changes of ours is mended and told, once for as long as it goes on.
 
-use crate::scene::{Object, Scene};
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use crate::common::hub::{Object, Scene};
+use crate::common::pause;
 
 /// All that a listener can have in the kernel.
 const FULL: &str = "scheduler: {name: mh}, ports: [{name: http, port: 80, targetPort: http}, \
@@ -10,7 +16,7 @@ const STICKY: &str = "ports: [{name: http, port: 80, targetPort: http}], persist
 
 fn serving(spec: &'static str) -> Scene {
     let mut scene = Scene::new();
-    scene.resync = 1;
+    scene.agent.resync = 1;
     let servers = &[2, 3];
     scene.write(&Object { spec, servers });
     scene.start();
@@ -28,7 +34,7 @@ fn state(scene: &Scene) -> Vec<String> {
         "ip6tables-save",
         "sysctl net.ipv4.vs.conntrack net.ipv4.vs.expire_nodest_conn net.ipv4.ip_forward",
     ] {
-        let text = scene.agents(command);
+        let text = scene.at("agent", command);
         let lasting = text.lines().filter(|line| !line.starts_with('#'));
         lines.extend(lasting.map(|line| line.split(" [").next().unwrap_or(line).trim_end().to_owned()));
     }
@@ -38,7 +44,7 @@ fn state(scene: &Scene) -> Vec<String> {
 
 /// How many changes of others were mended.
 fn counted(scene: &Scene) -> usize {
-    let metrics = scene.admin("/metrics");
+    let metrics = scene.agent.admin("/metrics");
     let count = metrics
         .lines()
         .find_map(|line| line.strip_prefix("portable_lb_agent_drift_steps_total "));
@@ -49,7 +55,7 @@ fn mends(scene: &Scene, damages: &[&str]) {
     let before = state(scene);
     for damage in damages {
         let count = counted(scene);
-        scene.agents(damage);
+        scene.at("agent", damage);
         scene.until(damage, |scene| counted(scene) > count && state(scene) == before);
     }
 }
@@ -66,9 +72,9 @@ fn every_setting_of_a_service_and_its_servers_is_mended() {
             "ipvsadm -e -f 1073807440 -6 -r [fd00::3]:8080 -i -w 1 -x 1000",
             "ipvsadm -D -f 1073748824",
             "ipvsadm --set 5 5 5",
-            "iptables -t filter -F PLB-SOURCES",
-            "iptables -t filter -D PLB-INPUT -m conntrack --ctstate INVALID -j DROP",
-            "ip6tables -t filter -F PLB-LIMITS",
+            "iptables -t mangle -F PLB-SOURCES",
+            "iptables -t mangle -D PLB-INPUT ! -i lo -m conntrack --ctstate INVALID -j DROP",
+            "ip6tables -t mangle -F PLB-LIMITS",
             "ip6tables -t mangle -A PLB-MARK -j ACCEPT",
         ],
     );
@@ -98,18 +104,42 @@ fn sysctls_are_mended_and_a_fight_over_one_is_told_once() {
         ],
     );
     let told = |scene: &Scene| {
-        let log = scene.log();
+        let log = scene.agent.log();
         let drifts = log.lines().filter(|line| line.contains("drift"));
         drifts
             .filter(|line| line.contains("net.ipv4.vs.conntrack"))
             .count()
     };
     assert_eq!(told(&scene), 1);
-    // Another hand that sets it again at once, for several looks of the agent.
     let (begun, before) = (told(&scene), counted(&scene));
+    let _fight = Fight::over(&scene, "/proc/sys/net/ipv4/vs/conntrack");
     scene.until("five looks found it changed", |scene| {
-        scene.agents(damage);
         counted(scene) >= before + 5
     });
     assert_eq!(told(&scene), begun + 1);
+}
+
+/// Another hand that sets it to 0 many times between two looks of the agent, until this is dropped.
+struct Fight(Arc<AtomicBool>);
+
+impl Fight {
+    fn over(scene: &Scene, setting: &'static str) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let is_over = Arc::clone(&over);
+        scene.within("agent", move || {
+            thread::spawn(move || {
+                while !is_over.load(Ordering::Relaxed) {
+                    fs::write(setting, "0").expect("can be set");
+                    pause();
+                }
+            });
+        });
+        Self(over)
+    }
+}
+
+impl Drop for Fight {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }

@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::scene::{AGENT, Object, Scene};
 use super::{object, serving};
+use crate::common::connection::Connection;
+use crate::common::hub::{AGENT, Object, Scene};
+use crate::common::{pause, run};
 
 const CHECKED: &str = "scheduler: {name: rr}, ports: [{name: http, port: 80, targetPort: http}], \
     healthCheck: {type: HTTP, port: 8181, intervalSeconds: 1, timeoutSeconds: 1, rise: 2, fall: 2}";
@@ -59,7 +61,12 @@ const BOTH: [&str; 4] = [
 fn a_server_that_fails_keeps_its_connections_and_comes_back() {
     let (scene, [second, _third]) = checked();
     scene.until("both are asked", |scene| {
-        scene.admin("/metrics").matches("server_probe_success{").count() == 4
+        scene
+            .agent
+            .admin("/metrics")
+            .matches("server_probe_success{")
+            .count()
+            == 4
     });
     assert_eq!(scene.servers(), BOTH);
     let mut connections = [(); 2].map(|()| scene.connect(AGENT, 80).expect("a server answers"));
@@ -68,8 +75,8 @@ fn a_server_that_fails_keeps_its_connections_and_comes_back() {
         scene.servers() == ["10.1.0.2:8080 0", "10.1.0.3:8080 1", "[fd00::3]:8080 1"]
     });
     assert_eq!(scene.shares(80, 4), (0, 4));
-    assert!(connections.iter_mut().all(super::scene::Connection::echoes));
-    let metrics = scene.admin("/metrics");
+    assert!(connections.iter_mut().all(Connection::echoes));
+    let metrics = scene.agent.admin("/metrics");
     for line in [
         "server_probe_success{listener=\"80/TCP\",family=\"IPv4\",server=\"10.1.0.2:8080\"} 0.0",
         "probe_failures_total{reason=\"Status\"} ",
@@ -77,7 +84,11 @@ fn a_server_that_fails_keeps_its_connections_and_comes_back() {
     ] {
         assert!(metrics.contains(line), "{line} in\n{metrics}");
     }
-    assert!(scene.log().contains("reason=\"Status503\""), "{}", scene.log());
+    assert!(
+        scene.agent.log().contains("reason=\"Status503\""),
+        "{}",
+        scene.agent.log()
+    );
     drop(connections);
     scene.until("it is removed", |scene| {
         scene.servers() == ["10.1.0.3:8080 1", "[fd00::3]:8080 1"]
@@ -86,7 +97,7 @@ fn a_server_that_fails_keeps_its_connections_and_comes_back() {
     scene.until("it comes back", |scene| scene.servers() == BOTH);
     assert_eq!(scene.shares(80, 4), (2, 2));
     // Questions leave no connection behind that waits.
-    assert_eq!(scene.agents("ss -Htan state time-wait dport = 8181"), "");
+    assert_eq!(scene.at("agent", "ss -Htan state time-wait dport = 8181"), "");
 }
 
 #[test]
@@ -98,7 +109,7 @@ fn if_all_servers_fail_all_stay() {
     });
     third.now(500);
     scene.until("all are in", |scene| {
-        scene.servers() == BOTH && scene.admin("/metrics").contains("panicking_listeners 2")
+        scene.servers() == BOTH && scene.agent.admin("/metrics").contains("panicking_listeners 2")
     });
     assert_eq!(scene.shares(80, 4), (2, 2));
     third.now(200);
@@ -113,7 +124,7 @@ fn a_server_behind_a_wall_fails_by_timeout_and_one_that_is_gone_by_refusal() {
                healthCheck: {type: TCP, intervalSeconds: 1, timeoutSeconds: 1, fall: 2}";
     let scene = serving(tcp, &[2, 3]);
     scene.within("server2", || {
-        super::scene::run(
+        run(
             "iptables",
             &["-A", "INPUT", "-p", "tcp", "--dport", "8080", "-j", "DROP"],
         );
@@ -122,10 +133,11 @@ fn a_server_behind_a_wall_fails_by_timeout_and_one_that_is_gone_by_refusal() {
         let servers = scene.servers();
         !servers.contains(&"10.1.0.2:8080 1".to_owned()) && servers.contains(&"10.1.0.3:8080 1".to_owned())
     });
-    let log = scene.log();
+    let log = scene.agent.log();
     assert!(log.contains("server=10.1.0.2:8080 reason=\"Timeout\""), "{log}");
     scene.until("nobody listens at the other port", |scene| {
         scene
+            .agent
             .log()
             .contains("server=10.1.0.2:81 reason=\"ConnectionRefused\"")
     });
@@ -158,7 +170,49 @@ fn a_new_server_warms_up_and_an_adopted_one_is_warm() {
         "{weights:?}"
     );
     let before = scene.servers();
-    scene.stop("-KILL");
+    scene.agent.stop("-KILL");
     scene.start();
     assert_eq!(scene.servers(), before);
+}
+
+#[test]
+fn who_failed_before_a_restart_gets_no_connection_after_it() {
+    let (mut scene, [second, _third]) = checked();
+    let mut open = [(); 2].map(|()| scene.connect(AGENT, 80).expect("a server answers"));
+    second.now(500);
+    // Of IPv4 it stays at weight 0, since somebody is connected; of IPv6 it is gone.
+    let out = ["10.1.0.2:8080 0", "10.1.0.3:8080 1", "[fd00::3]:8080 1"];
+    scene.until("it is out", |scene| scene.servers() == out);
+    for signal in ["-KILL", "-TERM"] {
+        scene.agent.stop(signal);
+        assert_eq!(scene.shares(80, 2), (0, 2));
+        scene.agent.forget_log();
+        scene.agent.spawn();
+        scene.until("it was asked again", |scene| {
+            assert_eq!(scene.servers(), out);
+            assert_eq!(scene.shares(80, 1), (0, 1));
+            let log = scene.agent.log();
+            ["10.1.0.2", "[fd00::2]"]
+                .iter()
+                .all(|it| log.contains(&format!("server={it}:8181 reason=\"Status500\"")))
+        });
+    }
+    assert!(open.iter_mut().all(Connection::echoes));
+    second.now(200);
+    scene.until("it comes back", |scene| {
+        let servers = scene.servers();
+        assert!(servers.contains(&out[1].to_owned()) && servers.contains(&out[2].to_owned()));
+        servers == BOTH
+    });
+    assert_eq!(scene.shares(80, 4), (2, 2));
+    // What was proven once is no longer in doubt, whatever is asked.
+    let changed = CHECKED.replace("fall: 2", "fall: 3");
+    scene.write(&Object {
+        spec: &changed,
+        servers: &[2, 3],
+    });
+    for _ in 0..20 {
+        assert_eq!(scene.servers(), BOTH);
+        pause();
+    }
 }

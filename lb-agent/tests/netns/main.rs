@@ -2,16 +2,20 @@
 //!
 //! `e2e/runner` boots a machine around these tests whose kernel has IPVS.
 
+#[allow(dead_code, reason = "shared with other tests, which use other parts")]
+#[path = "../common/mod.rs"]
+mod common;
 mod drift;
 mod health;
-#[allow(dead_code, reason = "shared with other tests, which use other parts")]
-mod scene;
+mod scale;
 mod standalone;
 
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use scene::{AGENT, AGENT_V6, Object, Scene, ask, pause};
+use common::connection::{Connection, ask};
+use common::hub::{AGENT, AGENT_V6, Object, Scene};
+use common::pause;
 
 const HTTP: &str = "scheduler: {name: rr}, ports: [{name: http, port: 80, targetPort: http}]";
 
@@ -29,11 +33,8 @@ fn serving(spec: &'static str, servers: &'static [u8]) -> Scene {
 #[test]
 fn the_kernel_holds_what_the_object_says() {
     let scene = serving(HTTP, &[2, 3]);
-    let saved = scene.agents("ipvsadm -Sn");
-    let mut lines: Vec<&str> = saved.lines().map(str::trim).collect();
-    lines.sort_unstable();
     assert_eq!(
-        lines,
+        scene.saved("agent"),
         [
             "-A -f 1073741904 -s rr",
             "-A -f 1073807440 -6 -s rr",
@@ -44,7 +45,7 @@ fn the_kernel_holds_what_the_object_says() {
         ]
     );
     for (program, mark) in [("iptables-save", "0x40000050"), ("ip6tables-save", "0x40010050")] {
-        let rules = scene.agents(program);
+        let rules = scene.at("agent", program);
         let ours: Vec<&str> = rules.lines().filter(|line| line.starts_with("-A")).collect();
         let marking = format!(
             "-A PLB-MARK -p tcp -m tcp --dport 80 -m conntrack --ctdir ORIGINAL -j MARK --set-xmark {mark}/0xffffffff"
@@ -55,7 +56,7 @@ fn the_kernel_holds_what_the_object_says() {
             "-A POSTROUTING -j PLB-MASQ",
             "-A PLB-MASQ -m mark --mark 0x40000000/0x40000000 -j MASQUERADE --random-fully",
             "-A INPUT -j PLB-INPUT",
-            "-A PLB-INPUT -m conntrack --ctstate INVALID -j DROP",
+            "-A PLB-INPUT ! -i lo -m conntrack --ctstate INVALID -j DROP",
         ] {
             assert_eq!(
                 ours.iter().filter(|line| **line == rule).count(),
@@ -75,9 +76,9 @@ fn connections_are_shared_and_come_from_the_agent() {
     let sixth = scene.connect(AGENT_V6, 80).expect("a server answers");
     assert_eq!(sixth.peer, AGENT_V6);
     scene.connect(AGENT, 81).expect_err("nobody listens");
-    assert!(scene.admin("/healthz").starts_with("HTTP/1.1 200"));
+    assert!(scene.agent.admin("/healthz").starts_with("HTTP/1.1 200"));
     scene.until("the counters are told", |scene| {
-        let metrics = scene.admin("/metrics");
+        let metrics = scene.agent.admin("/metrics");
         metrics.contains(
             "server_connections_total{listener=\"80/TCP\",family=\"IPv4\",server=\"10.1.0.2:8080\"} 1",
         )
@@ -90,7 +91,7 @@ fn a_new_agent_takes_over_what_the_old_one_left() {
     let mut open = scene.connect(AGENT, 80).expect("a server answers");
     scene.shares(80, 9);
     let connections = |scene: &Scene| {
-        let stats = scene.agents("ipvsadm -Ln --stats --exact -f 1073741904");
+        let stats = scene.at("agent", "ipvsadm -Ln --stats --exact -f 1073741904");
         stats
             .lines()
             .find(|line| line.starts_with("FWM"))
@@ -100,17 +101,17 @@ fn a_new_agent_takes_over_what_the_old_one_left() {
         connections(scene) == Some(10_u32)
     });
     for signal in ["-KILL", "-TERM"] {
-        let before = scene.agents("ipvsadm -Sn");
-        scene.stop(signal);
-        assert_eq!(scene.agents("ipvsadm -Sn"), before, "the table stays");
+        let before = scene.at("agent", "ipvsadm -Sn");
+        scene.agent.stop(signal);
+        assert_eq!(scene.at("agent", "ipvsadm -Sn"), before, "the table stays");
         assert_eq!(scene.shares(80, 2), (1, 1));
         assert!(open.echoes());
         scene.start();
-        assert_eq!(scene.agents("ipvsadm -Sn"), before);
+        assert_eq!(scene.at("agent", "ipvsadm -Sn"), before);
     }
     assert!(open.echoes());
     scene.until("its counters go on", |scene| connections(scene) == Some(14_u32));
-    let log = scene.log();
+    let log = scene.agent.log();
     let later = log.rsplit("prepared").next().unwrap_or_default();
     assert!(later.contains("programmed") && !later.contains("apply"), "{log}");
 }
@@ -118,10 +119,10 @@ fn a_new_agent_takes_over_what_the_old_one_left() {
 #[test]
 fn what_others_change_is_mended_and_told() {
     let mut scene = Scene::new();
-    scene.resync = 1;
+    scene.agent.resync = 1;
     scene.write(&object(HTTP, &[2, 3]));
     scene.start();
-    let (table, rules) = (scene.agents("ipvsadm -Sn"), plain(&scene.agents("iptables-save")));
+    let (table, rules) = (scene.saved("agent"), plain(&scene.at("agent", "iptables-save")));
     for damage in [
         "ipvsadm -D -f 1073741904",
         "ipvsadm -d -f 1073741904 -r 10.1.0.2:8080",
@@ -130,20 +131,18 @@ fn what_others_change_is_mended_and_told() {
         "ipvsadm -a -f 1073741904 -r 10.1.0.77:8080 -m",
         "iptables -t mangle -F PLB-MARK",
         "iptables -t nat -D POSTROUTING -j PLB-MASQ",
-        "iptables -t filter -A INPUT -j PLB-INPUT",
-        "iptables -t filter -A PLB-INPUT -j ACCEPT",
+        "iptables -t mangle -A INPUT -j PLB-INPUT",
+        "iptables -t mangle -A PLB-INPUT -j ACCEPT",
     ] {
-        scene.agents(damage);
+        // It answers when its own work is done: what is damaged meanwhile is mended, and not counted.
+        scene.agent.admin("/metrics");
+        scene.at("agent", damage);
         scene.until(damage, |scene| {
-            let mut now: Vec<String> = scene.agents("ipvsadm -Sn").lines().map(str::to_owned).collect();
-            let mut before: Vec<String> = table.lines().map(str::to_owned).collect();
-            now.sort();
-            before.sort();
-            now == before && plain(&scene.agents("iptables-save")) == rules
+            scene.saved("agent") == table && plain(&scene.at("agent", "iptables-save")) == rules
         });
     }
     assert!(scene.shares(80, 2) == (1, 1));
-    let drift = scene.admin("/metrics");
+    let drift = scene.agent.admin("/metrics");
     let drift = drift
         .lines()
         .find_map(|line| line.strip_prefix("portable_lb_agent_drift_steps_total "));
@@ -168,20 +167,20 @@ fn plain(saved: &str) -> Vec<String> {
 #[test]
 fn foreign_services_and_rules_are_left_alone() {
     let mut scene = Scene::new();
-    scene.agents("ipvsadm -A -t 10.1.0.1:8888 -s rr");
-    scene.agents("ipvsadm -A -f 7 -s rr");
-    scene.agents("iptables -A INPUT -p tcp --dport 9 -j DROP");
+    scene.at("agent", "ipvsadm -A -t 10.1.0.1:8888 -s rr");
+    scene.at("agent", "ipvsadm -A -f 7 -s rr");
+    scene.at("agent", "iptables -A INPUT -p tcp --dport 9 -j DROP");
     scene.write(&object(HTTP, &[2, 3]));
     scene.start();
     scene.write(&object(HTTP, &[2]));
     scene.until("the change is in", |scene| {
-        !scene.agents("ipvsadm -Sn").contains("10.1.0.3:8080")
+        !scene.at("agent", "ipvsadm -Sn").contains("10.1.0.3:8080")
     });
-    scene.stop("-TERM");
-    scene.agent_command("clear");
-    let left = scene.agents("ipvsadm -Sn");
+    scene.agent.stop("-TERM");
+    scene.agent.command("clear");
+    let left = scene.at("agent", "ipvsadm -Sn");
     assert_eq!(left.lines().count(), 2, "{left}");
-    let rules = scene.agents("iptables-save");
+    let rules = scene.at("agent", "iptables-save");
     assert!(
         rules.contains("--dport 9 -j DROP") && !rules.contains("PLB-"),
         "{rules}"
@@ -195,7 +194,7 @@ fn a_plan_is_printed_and_changes_nothing() {
         "ports: [{name: http, port: 80, targetPort: http}], scheduler: {name: mh}",
         &[2],
     ));
-    let changes = scene.agent_command("plan --file FILE");
+    let changes = scene.agent.command("plan --file FILE");
     for line in [
         "+ ipvsadm -A -f 1073741904 -s mh -b mh-fallback",
         "+ ipvsadm -a -f 1073741904 -r 10.1.0.2:8080 -m -w 1",
@@ -203,8 +202,8 @@ fn a_plan_is_printed_and_changes_nothing() {
     ] {
         assert!(changes.lines().any(|it| it == line), "{line} in {changes}");
     }
-    assert_eq!(scene.agents("ipvsadm -Sn"), "");
-    assert!(!scene.agents("iptables-save").contains("PLB"));
+    assert_eq!(scene.at("agent", "ipvsadm -Sn"), "");
+    assert!(!scene.at("agent", "iptables-save").contains("PLB"));
 }
 
 #[test]
@@ -223,7 +222,7 @@ fn a_server_that_goes_keeps_its_connections() {
     assert!(first.echoes() && second.echoes());
     drop(first);
     scene.until("it is gone", |scene| {
-        !scene.agents("ipvsadm -Sn").contains("10.1.0.2:8080")
+        !scene.at("agent", "ipvsadm -Sn").contains("10.1.0.2:8080")
     });
     assert!(second.echoes());
     scene.write(&object(HTTP, &[2, 3]));
@@ -246,9 +245,9 @@ fn a_server_comes_back_while_it_drains() {
     scene.until("it is back", |scene| {
         scene.servers().contains(&"10.1.0.2:8080 1".to_owned())
     });
-    assert!(open.iter_mut().all(scene::Connection::echoes));
+    assert!(open.iter_mut().all(Connection::echoes));
     // Once a family.
-    let metrics = scene.admin("/metrics");
+    let metrics = scene.agent.admin("/metrics");
     assert!(
         metrics.contains("portable_lb_agent_drains_total{outcome=\"Returned\"} 2\n"),
         "{metrics}"
@@ -266,19 +265,19 @@ fn draining_ends_with_its_time_even_across_a_restart() {
     scene.until("it drains", |scene| {
         scene.servers().contains(&"10.1.0.2:8080 0".to_owned())
     });
-    scene.stop("-KILL");
+    scene.agent.stop("-KILL");
     let start = Instant::now();
     scene.start();
-    assert!(open.iter_mut().all(scene::Connection::echoes));
+    assert!(open.iter_mut().all(Connection::echoes));
     scene.until("it is gone", |scene| {
-        !scene.agents("ipvsadm -Sn").contains("10.1.0.2:8080")
+        !scene.at("agent", "ipvsadm -Sn").contains("10.1.0.2:8080")
     });
     assert!(start.elapsed() >= Duration::from_secs(3));
     // expire_nodest_conn=1: told at once, not left to hang.
     let (gone, stays): (Vec<_>, Vec<_>) = open.iter_mut().partition(|connection| connection.server == 2);
     assert!(gone.into_iter().all(|connection| !connection.echoes()));
-    assert!(stays.into_iter().all(scene::Connection::echoes));
-    let metrics = scene.admin("/metrics");
+    assert!(stays.into_iter().all(Connection::echoes));
+    let metrics = scene.agent.admin("/metrics");
     for series in ["drains_total{outcome=\"Cut\"} 1\n", "cut_connections_total 1\n"] {
         assert!(
             metrics.contains(&format!("portable_lb_agent_{series}")),
@@ -301,13 +300,13 @@ fn an_edit_harms_no_connection_of_other_ports() {
         scene.connect(AGENT, 80).is_err()
     });
     scene.until("the scheduler is changed", |scene| {
-        scene.agents("ipvsadm -Sn").contains("-s mh -b mh-fallback")
+        scene.at("agent", "ipvsadm -Sn").contains("-s mh -b mh-fallback")
     });
     assert!(http.echoes(), "connections of a removed port drain");
     assert!(more.echoes());
     drop(http);
     scene.until("the old service is gone", |scene| {
-        !scene.agents("ipvsadm -Sn").contains("-f 1073741904 ")
+        !scene.at("agent", "ipvsadm -Sn").contains("-f 1073741904 ")
     });
     assert!(more.echoes());
 }
@@ -316,9 +315,9 @@ fn an_edit_harms_no_connection_of_other_ports() {
 fn a_wrong_file_leaves_all_as_it_was() {
     let scene = serving(HTTP, &[2, 3]);
     scene.write(&object("ports: [{name: http, port: 99999}]", &[]));
-    scene.until("it is told", |scene| scene.log().contains("is not served"));
+    scene.until("it is told", |scene| scene.agent.log().contains("is not served"));
     assert_eq!(scene.shares(80, 4), (2, 2));
-    assert!(scene.admin("/readyz").starts_with("HTTP/1.1 200"));
+    assert!(scene.agent.admin("/readyz").starts_with("HTTP/1.1 200"));
 }
 
 #[test]
@@ -346,7 +345,7 @@ fn a_reply_to_the_agents_own_connection_is_not_balanced() {
     const HIGH: &str = "scheduler: {name: rr}, ports: [{name: http, port: 40000, targetPort: http}]";
     let scene = serving(HIGH, &[2, 3]);
     assert_eq!(scene.shares(40000, 2), (1, 1));
-    scene.agents("sysctl -qw net.ipv4.ip_local_port_range=40000\t40000");
+    scene.at("agent", "sysctl -qw net.ipv4.ip_local_port_range=40000\t40000");
     let source = scene.within("agent", || {
         let server: SocketAddr = "10.1.0.2:8080".parse().expect("an address");
         let stream = TcpStream::connect_timeout(&server, Duration::from_secs(5)).expect("the server answers");

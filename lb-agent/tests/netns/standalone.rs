@@ -1,11 +1,12 @@
 //! Examples for machines without Kubernetes do what they say; the others are served in `netns_traffic`.
 
-use crate::scene::{AGENT, Scene, ask};
+use crate::common::connection::ask;
+use crate::common::hub::{AGENT, Scene};
 
 /// An example with the addresses of the scene, served.
 fn serving(example: &str) -> Scene {
     let mut scene = Scene::new();
-    scene.write_text(&example.replace("192.0.2.", "10.1.0."));
+    scene.agent.write(&example.replace("192.0.2.", "10.1.0."));
     scene.start();
     scene
 }
@@ -17,7 +18,7 @@ fn the_udp_example_shares_flows() {
     let mut answers: Vec<Option<u8>> = clients.iter().map(ask).collect();
     answers.sort_unstable();
     assert_eq!(answers, [Some(2), Some(3)]);
-    assert!(scene.agents("ipvsadm -Ln --timeout").trim().ends_with(" 60"));
+    assert!(scene.at("agent", "ipvsadm -Ln --timeout").trim().ends_with(" 60"));
 }
 
 #[test]

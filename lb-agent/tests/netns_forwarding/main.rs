@@ -3,8 +3,10 @@
 //! `e2e/runner` boots a machine around these tests whose kernel has IPVS.
 
 #[allow(dead_code, reason = "shared with other tests, which use other parts")]
-#[path = "../netns/scene.rs"]
-mod place;
+#[path = "../common/mod.rs"]
+mod common;
+mod knocking;
+mod moves;
 mod scene;
 
 use scene::{AGENTS, Answer, BODY, CLIENTS, FAR, NEAR, Scene, VIPS, half};
@@ -25,36 +27,36 @@ const TCP: &str = "ports: [{name: http, port: 80}]";
 /// Asks often.
 const HURRIED: &str = "healthCheck: {type: TCP, intervalSeconds: 1, timeoutSeconds: 1, rise: 1, fall: 2}";
 
-const NAT: Mode = Mode {
-    spec: "type: NAT",
-    backend: None,
-    printed: "-m -w 1",
-    overhead: [0, 0],
-};
-const DR: Mode = Mode {
-    spec: "type: DR",
-    backend: Some("--mode DR"),
-    printed: "-g -w 1",
-    overhead: [0, 0],
-};
-const IPIP: Mode = Mode {
-    spec: "type: TUN",
-    backend: Some("--mode IPIP"),
-    printed: "-i -w 1 --tun-type ipip",
-    overhead: [20, 40],
-};
-const GUE: Mode = Mode {
-    spec: "type: TUN, tunnel: {type: GUE, port: 6081}",
-    backend: Some("--mode GUE --port 6081"),
-    printed: "-i -w 1 --tun-type gue --tun-port 6081 --tun-nocsum",
-    overhead: [32, 52],
-};
-const GRE: Mode = Mode {
-    spec: "type: TUN, tunnel: {type: GRE}",
-    backend: Some("--mode GRE"),
-    printed: "-i -w 1 --tun-type gre --tun-nocsum",
-    overhead: [24, 44],
-};
+const fn mode(
+    spec: &'static str,
+    backend: Option<&'static str>,
+    (printed, overhead): (&'static str, [u32; 2]),
+) -> Mode {
+    Mode {
+        spec,
+        backend,
+        printed,
+        overhead,
+    }
+}
+
+const NAT: Mode = mode("type: NAT", None, ("-m -w 1", [0, 0]));
+const DR: Mode = mode("type: DR", Some("--mode DR"), ("-g -w 1", [0, 0]));
+const IPIP: Mode = mode(
+    "type: TUN",
+    Some("--mode IPIP"),
+    ("-i -w 1 --tun-type ipip", [20, 40]),
+);
+const GUE: Mode = mode(
+    "type: TUN, tunnel: {type: GUE, port: 6081}",
+    Some("--mode GUE --port 6081"),
+    ("-i -w 1 --tun-type gue --tun-port 6081 --tun-nocsum", [32, 52]),
+);
+const GRE: Mode = mode(
+    "type: TUN, tunnel: {type: GRE}",
+    Some("--mode GRE"),
+    ("-i -w 1 --tun-type gre --tun-nocsum", [24, 44]),
+);
 
 const MODES: [Mode; 5] = [NAT, DR, IPIP, GUE, GRE];
 
@@ -173,7 +175,7 @@ fn with_an_unready_server() -> Scene {
     scene.until_served_by(2);
     let fails = |scene: &Scene, server: &str| {
         let line = format!("the server fails its health check server={server}:80");
-        scene.log().contains(&line)
+        scene.agent.log().contains(&line)
     };
     scene.until("the unready server fails", |scene| {
         fails(scene, FAR[0]) && fails(scene, "[fd02::2]")
@@ -192,7 +194,10 @@ fn a_server_serves_once_its_half_and_its_node_are_ready() {
     let before = scene.failures();
     scene.until("it is asked more", |scene| scene.failures() > before + 4);
     scene.until_served_by(2);
-    let with_node = half(&format!("--mode IPIP --node-namespace {}", scene.path("router")));
+    let with_node = half(&format!(
+        "--mode IPIP --node-namespace {}",
+        scene.path("router").display()
+    ));
     for _ in 0..2 {
         scene.prepare("far", &with_node);
     }
@@ -214,14 +219,14 @@ fn what_was_proven_stays_so_while_no_agent_lives() {
     forward(&scene, &IPIP);
     scene.start();
     scene.until_served_by(2);
-    scene.stop("-KILL");
+    scene.agent.stop("-KILL");
     for vip in VIPS.repeat(2) {
         scene.exchange(vip).expect("the table stays");
     }
-    scene.forget_log();
+    scene.agent.forget_log();
     scene.start();
     scene.until_served_by(2);
-    assert!(!scene.log().contains("apply step"), "{}", scene.log());
+    assert!(!scene.agent.log().contains("apply step"), "{}", scene.agent.log());
 }
 
 #[test]
@@ -247,7 +252,7 @@ fn dr_serves_what_is_on_its_link_by_tcp_and_udp_and_leaves_when_told_to() {
     }
     let refusal = "DR does not reach the server: it is not on this link, but behind a gateway server=10.244.2.2 \
                    gateway=10.244.1.1";
-    assert!(scene.log().contains(refusal), "{}", scene.log());
+    assert!(scene.agent.log().contains(refusal), "{}", scene.agent.log());
     assert_eq!(
         scene
             .at("agent", "ip -o addr show to 10.98.7.1 dev lo")
@@ -256,7 +261,7 @@ fn dr_serves_what_is_on_its_link_by_tcp_and_udp_and_leaves_when_told_to() {
         1
     );
 
-    scene.stop("-TERM");
+    scene.agent.stop("-TERM");
     scene.exchange(VIPS[0]).expect("the table stays");
     scene.at("agent", &format!("{} clear", env!("CARGO_BIN_EXE_lb-agent")));
     assert_eq!(scene.at("agent", "ipvsadm -Sn"), "");
@@ -280,8 +285,13 @@ fn example_arguments(node: &str) -> String {
 #[test]
 fn the_example_serves() {
     let mut scene = Scene::new();
-    scene.write_text(include_str!("../../../examples/standalone/tunnel.yaml"));
-    scene.prepare("far", &example_arguments(&scene.path("router")));
+    scene
+        .agent
+        .write(include_str!("../../../examples/standalone/tunnel.yaml"));
+    scene.prepare(
+        "far",
+        &example_arguments(&scene.path("router").display().to_string()),
+    );
     scene.start();
     scene.until_served_by(2);
     for (vip, client) in VIPS.iter().zip(CLIENTS) {

@@ -1,25 +1,22 @@
 //! A client, a router, an agent with a server on its own link, and a server behind the router, as pods on two nodes.
 
 use std::fmt::Write as _;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::ops::Deref;
+use std::process::Output;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use nix::mount::{MntFlags, umount2};
-use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::TcpMaxSeg;
 
-use crate::place::{make_namespace, namespace, pause, run};
-
-static SCENES: AtomicU32 = AtomicU32::new(0);
-const PATIENCE: Duration = Duration::from_secs(40);
-const PROGRAM: &str = env!("CARGO_BIN_EXE_lb-agent");
+use crate::common::agent::{Agent, command};
+use crate::common::connection::{Connection, serve_tcp, serve_udp};
+use crate::common::places::Places;
+use crate::common::until;
+use crate::knocking::connect;
 
 /// The balancer's addresses.
 pub(crate) const VIPS: [&str; 2] = ["10.98.7.1", "fd98::1"];
@@ -27,6 +24,8 @@ pub(crate) const VIPS: [&str; 2] = ["10.98.7.1", "fd98::1"];
 pub(crate) const CLIENTS: [&str; 2] = ["192.168.9.9", "fd09::9"];
 /// The agent's.
 pub(crate) const AGENTS: [&str; 2] = ["10.244.1.2", "fd01::2"];
+/// Those of another one.
+pub(crate) const SECOND: [&str; 2] = ["10.244.1.3", "fd01::3"];
 /// Those of the server on the agent's link.
 pub(crate) const NEAR: [&str; 2] = ["10.244.1.4", "fd01::4"];
 /// Those of the server behind the router.
@@ -34,27 +33,29 @@ pub(crate) const FAR: [&str; 2] = ["10.244.2.2", "fd02::2"];
 /// What the body of a request or an answer has.
 pub(crate) const BODY: usize = 1_000_000;
 
-const PLACES: [&str; 5] = ["router", "client", "agent", "near", "far"];
-
 pub(crate) struct Scene {
-    number: u32,
-    folder: PathBuf,
-    agent: Option<Child>,
+    places: Places,
+    pub(crate) agent: Agent,
+}
+
+impl Deref for Scene {
+    type Target = Places;
+
+    fn deref(&self) -> &Places {
+        &self.places
+    }
 }
 
 impl Scene {
     pub(crate) fn new() -> Self {
-        let number = SCENES.fetch_add(1, Ordering::Relaxed);
-        let folder = PathBuf::from(format!("/run/forwarding-{number}"));
-        fs::create_dir_all(&folder).expect("can be made");
-        let scene = Self {
-            number,
-            folder,
-            agent: None,
-        };
-        for place in PLACES {
-            make_namespace(&scene.name(place));
+        let mut places = Places::new();
+        for place in ["router", "client", "agent", "near", "far"] {
+            places.add(place);
         }
+        let scene = Self {
+            agent: Agent::new(&places, "agent"),
+            places,
+        };
         scene.within("router", || {
             for name in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
                 fs::write(format!("/proc/sys/net/{name}"), "1").expect("can be set");
@@ -72,7 +73,7 @@ impl Scene {
             ("near", NEAR),
             ("far", FAR),
         ] {
-            scene.join(place, addresses);
+            join(&scene.places, place, addresses);
         }
         scene.ip(
             "router",
@@ -87,37 +88,12 @@ impl Scene {
         scene
     }
 
-    fn name(&self, place: &str) -> String {
-        format!("{place}-f{}", self.number)
-    }
-
-    /// Many commands of `ip` at once: starting a program takes long in such a machine.
-    pub(crate) fn ip(&self, place: &str, commands: &str) {
-        let mut child = Command::new("ip")
-            .args(["-n", &self.name(place), "-batch", "-"])
-            .stdin(Stdio::piped())
-            .spawn()
-            .expect("can be run");
-        let mut stdin = child.stdin.take().expect("is a pipe");
-        stdin.write_all(commands.as_bytes()).expect("it reads");
-        drop(stdin);
-        assert!(child.wait().expect("it ends").success(), "{commands}");
-    }
-
-    /// Joins a place to the router, whose addresses end with 1.
-    fn join(&self, place: &str, [v4, v6]: [&str; 2]) {
-        let router = self.name("router");
-        let net = v4.rsplit_once('.').expect("an address").0;
-        let net_v6 = v6.split_once("::").expect("an address").0;
-        self.ip(
-            place,
-            &format!(
-                "link set lo up\nlink add eth0 type veth peer name {place} netns {router}\n\
-                 addr add {v4}/24 dev eth0\naddr add {v6}/64 dev eth0 nodad\n\
-                 link set eth0 up\nroute add default via {net}.1\nroute add default via {net_v6}::1\n"
-            ),
-        );
-        self.ip("router", &format!("link set {place} up\n"));
+    /// A second agent on the link of the first.
+    pub(crate) fn add_agent(&mut self) -> Agent {
+        self.places.add("second");
+        join(&self.places, "second", SECOND);
+        self.ip("router", "link set second master br0\n");
+        Agent::new(&self.places, "second")
     }
 
     /// A TCP server that tells its place and the client's address, and gives and takes a body.
@@ -133,51 +109,31 @@ impl Scene {
         });
     }
 
+    /// A TCP server that greets and echoes, at port 81.
+    pub(crate) fn start_echo(&self, place: &str) {
+        let listener = self.within(place, || TcpListener::bind("[::]:81").expect("free"));
+        serve_tcp(listener);
+    }
+
+    /// A client's connection to an echo.
+    pub(crate) fn talk(&self, address: &str) -> std::io::Result<Connection> {
+        let to = SocketAddr::new(address.parse().expect("an address"), 81);
+        self.within("client", move || connect(to))
+    }
+
     /// UDP servers that tell their place, at these addresses: one for all addresses would not answer from the one that
     /// was asked.
     pub(crate) fn start_udp(&self, place: &'static str, addresses: &[&str]) {
         for address in addresses {
             let at = SocketAddr::new(address.parse().expect("an address"), 80);
             let socket = self.within(place, move || UdpSocket::bind(at).expect("free"));
-            thread::spawn(move || {
-                let mut buffer = [0; 64];
-                while let Ok((_, from)) = socket.recv_from(&mut buffer) {
-                    let _ = socket.send_to(place.as_bytes(), from);
-                }
-            });
+            serve_udp(socket, place.to_owned());
         }
-    }
-
-    /// Runs a job in a place's network namespace.
-    pub(crate) fn within<T: Send + 'static>(
-        &self,
-        place: &str,
-        job: impl FnOnce() -> T + Send + 'static,
-    ) -> T {
-        let path = namespace(&self.name(place));
-        let work = thread::spawn(move || {
-            setns(File::open(path).expect("was made"), CloneFlags::CLONE_NEWNET).expect("may enter");
-            job()
-        });
-        work.join().expect("the job passes")
-    }
-
-    /// The output of a program at a place.
-    pub(crate) fn at(&self, place: &str, command: &str) -> String {
-        let mut words: Vec<&str> = command.split(' ').collect();
-        let name = self.name(place);
-        words.splice(0..0, ["netns", "exec", &name]);
-        run("ip", &words)
     }
 
     /// Runs `lb-agent backend` at a server.
     pub(crate) fn backend(&self, place: &str, arguments: &str) -> Output {
-        Command::new("ip")
-            .args(["netns", "exec", &self.name(place), PROGRAM, "backend"])
-            .args(arguments.split(' '))
-            .env("NO_COLOR", "1")
-            .output()
-            .expect("can be run")
+        command(&self.name(place), &format!("backend {arguments}"))
     }
 
     pub(crate) fn prepare(&self, place: &str, arguments: &str) {
@@ -191,89 +147,31 @@ impl Scene {
 
     /// Writes an object with the addresses, for the servers at these addresses.
     pub(crate) fn write(&self, spec: &str, servers: &[[&str; 2]]) {
-        let endpoints = servers.iter().flatten().fold(String::new(), |mut text, server| {
-            let _ = write!(text, "{{address: \"{server}\"}}, ");
-            text
-        });
-        let [v4, v6] = VIPS;
-        let text = format!(
-            "apiVersion: portablelb.io/v1alpha1\nkind: PortableLoadBalancer\nmetadata: {{name: web}}\n\
-             spec: {{backends: {{type: Endpoints, endpoints: [{endpoints}]}}, scheduler: {{name: rr}}, \
-             exposure: {{type: VirtualIP, virtualIP: {{addresses: [\"{v4}\", \"{v6}\"]}}}}, {spec}}}\n",
-        );
-        self.write_text(&text);
-    }
-
-    /// Writes the agent's file.
-    pub(crate) fn write_text(&self, text: &str) {
-        // Whole at once, as an editor does it.
-        let new = self.folder.join("new");
-        fs::write(&new, text).expect("can be written");
-        fs::rename(&new, self.file()).expect("can be renamed");
-    }
-
-    fn file(&self) -> PathBuf {
-        self.folder.join("plb.yaml")
+        self.agent
+            .write(&object(&format!("scheduler: {{name: rr}}, {spec}"), servers));
     }
 
     /// Starts the agent and waits until it attracts traffic.
     pub(crate) fn start(&mut self) {
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(self.folder.join("log"));
-        let child = Command::new("ip")
-            .args(["netns", "exec", &self.name("agent"), PROGRAM, "serve", "--file"])
-            .arg(self.file())
-            .env("NO_COLOR", "1")
-            .stderr(log.expect("can be opened"))
-            .spawn()
-            .expect("can be run");
-        self.agent = Some(child);
-        self.until("the agent is ready", |scene| {
-            scene.admin("/readyz").starts_with("HTTP/1.1 200")
-        });
-    }
-
-    /// Ends the agent with a signal, and waits for it.
-    pub(crate) fn stop(&mut self, signal: &str) {
-        if let Some(mut agent) = self.agent.take() {
-            // `ip netns exec` becomes the program it runs.
-            run("kill", &[signal, &agent.id().to_string()]);
-            agent.wait().expect("can be waited for");
-        }
-    }
-
-    pub(crate) fn log(&self) -> String {
-        fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+        self.agent.spawn();
+        self.until("the agent is ready", |scene| scene.agent.is_ready());
     }
 
     /// Waits until a condition holds.
     pub(crate) fn until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
-        let end = Instant::now() + PATIENCE;
-        while !condition(self) {
-            assert!(
-                Instant::now() < end,
-                "not so in time: {what}\n{}\n{}",
-                self.at("agent", "ipvsadm -Ln"),
-                self.log()
-            );
-            pause();
-        }
+        let found = || format!("{}\n{}", self.at("agent", "ipvsadm -Ln"), self.agent.log());
+        until(what, || condition(self), found);
     }
 
     /// What IPVS holds, without the ways of questions.
     pub(crate) fn served(&self) -> Vec<String> {
-        let saved = self.at("agent", "ipvsadm -Sn");
-        let is_served = |line: &&str| {
+        let mut saved = self.saved("agent");
+        saved.retain(|line| {
             line.split(' ')
                 .nth(2)
                 .is_some_and(|mark| mark.starts_with("1073"))
-        };
-        let lines = saved.lines().map(str::trim).filter(is_served);
-        let mut lines: Vec<String> = lines.map(str::to_owned).collect();
-        lines.sort();
-        lines
+        });
+        saved
     }
 
     /// Waits until there are so many servers that take connections.
@@ -282,19 +180,6 @@ impl Scene {
             let taking = |line: &&String| line.starts_with("-a ") && !line.contains("-w 0");
             scene.served().iter().filter(taking).count() == count
         });
-    }
-
-    /// Asks the agent's own server.
-    pub(crate) fn admin(&self, path: &str) -> String {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n");
-        self.within("agent", move || {
-            let mut answer = String::new();
-            if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", 9913)) {
-                let _ = stream.write_all(request.as_bytes());
-                let _ = stream.read_to_string(&mut answer);
-            }
-            answer
-        })
     }
 
     /// Asks who answers at an address, and sends and fetches a body.
@@ -329,7 +214,7 @@ impl Scene {
         for place in ["agent", "near", "far"] {
             self.ip(place, &format!("link set eth0 mtu {mtu}\n"));
         }
-        for place in PLACES {
+        for place in self.names() {
             self.within(place, || {
                 for name in ["ipv4/route/flush", "ipv6/route/flush"] {
                     fs::write(format!("/proc/sys/net/{name}"), "1").expect("can be set");
@@ -354,19 +239,9 @@ impl Scene {
         }
     }
 
-    /// Where a place's namespace is to be found.
-    pub(crate) fn path(&self, place: &str) -> String {
-        namespace(&self.name(place)).display().to_string()
-    }
-
-    /// Empties the agent's log.
-    pub(crate) fn forget_log(&self) {
-        fs::write(self.folder.join("log"), "").expect("can be written");
-    }
-
     /// How many questions to servers had no good answer.
     pub(crate) fn failures(&self) -> u64 {
-        let metrics = self.admin("/metrics");
+        let metrics = self.agent.admin("/metrics");
         let counts = metrics
             .lines()
             .filter(|line| line.starts_with("portable_lb_agent_probe_failures_total"));
@@ -377,7 +252,7 @@ impl Scene {
 
     /// No host hears that its packets are too large.
     pub(crate) fn block_icmp(&self) {
-        for place in PLACES {
+        for place in self.names() {
             for chain in ["INPUT", "FORWARD"] {
                 self.at(place, &format!("iptables -I {chain} -p icmp -j DROP"));
                 let too_big = "-p icmpv6 --icmpv6-type packet-too-big";
@@ -387,18 +262,34 @@ impl Scene {
     }
 }
 
-impl Drop for Scene {
-    fn drop(&mut self) {
-        self.stop("-KILL");
-        if thread::panicking() {
-            eprintln!("the agent's log:\n{}", self.log());
-        }
-        for place in PLACES {
-            let path = namespace(&self.name(place));
-            let _ = umount2(&path, MntFlags::MNT_DETACH);
-            let _ = fs::remove_file(path);
-        }
-    }
+/// Joins a place to the router, whose addresses end with 1.
+fn join(places: &Places, place: &str, [v4, v6]: [&str; 2]) {
+    let router = places.name("router");
+    let net = v4.rsplit_once('.').expect("an address").0;
+    let net_v6 = v6.split_once("::").expect("an address").0;
+    places.ip(
+        place,
+        &format!(
+            "link set lo up\nlink add eth0 type veth peer name {place} netns {router}\n\
+             addr add {v4}/24 dev eth0\naddr add {v6}/64 dev eth0 nodad\n\
+             link set eth0 up\nroute add default via {net}.1\nroute add default via {net_v6}::1\n"
+        ),
+    );
+    places.ip("router", &format!("link set {place} up\n"));
+}
+
+/// An object with the addresses, for the servers at these addresses.
+pub(crate) fn object(spec: &str, servers: &[[&str; 2]]) -> String {
+    let endpoints = servers.iter().flatten().fold(String::new(), |mut text, server| {
+        let _ = write!(text, "{{address: \"{server}\"}}, ");
+        text
+    });
+    let [v4, v6] = VIPS;
+    format!(
+        "apiVersion: portablelb.io/v1alpha1\nkind: PortableLoadBalancer\nmetadata: {{name: web}}\n\
+         spec: {{backends: {{type: Endpoints, endpoints: [{endpoints}]}}, \
+         exposure: {{type: VirtualIP, virtualIP: {{addresses: [\"{v4}\", \"{v6}\"]}}}}, {spec}}}\n",
+    )
 }
 
 /// Arguments of `lb-agent backend`, for both addresses.

@@ -1,13 +1,13 @@
 //! The kernel of a fresh network namespace, written by our data plane and read by others.
 
-use std::io::Write as _;
-use std::process::{Command, Stdio};
 use std::thread;
 
 use lb_agent::dataplane::{Dataplane, Depth};
 use lb_agent::plan::{Step, plan};
 use lb_agent::table::{Family, Table};
 use nix::sched::{CloneFlags, unshare};
+
+use crate::common::run;
 
 pub(crate) struct Kernel {
     pub(crate) dataplane: Dataplane,
@@ -59,27 +59,4 @@ pub(crate) fn saved() -> Vec<String> {
         .collect();
     lines.sort();
     lines
-}
-
-/// A program's output; it must succeed.
-pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
-    feed(program, arguments, "")
-}
-
-/// The output of a program that is given some input; it must succeed.
-pub(crate) fn feed(program: &str, arguments: &[&str], input: &str) -> String {
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("can be run");
-    let mut stdin = child.stdin.take().expect("is a pipe");
-    stdin.write_all(input.as_bytes()).expect("is read");
-    drop(stdin);
-    let output = child.wait_with_output().expect("ends");
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {arguments:?}: {stderr}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }

@@ -18,7 +18,8 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::kernel::{Kernel, feed, in_namespace, run, saved};
+use crate::common::{feed, run};
+use crate::kernel::{Kernel, in_namespace, saved};
 
 /// A machine runs a program in a tenth of a second, so that only few cases have rules: each of them needs twenty.
 const CASES: u32 = 40;
@@ -113,9 +114,12 @@ fn rules(family: Family) -> impl Strategy<Value = Rules> {
     });
     let rates = (option::of(1..10_000_u32), option::of(1..10_000_u32));
     let sources = option::of(btree_set(network, 0..4));
-    (any::<bool>(), sources, rates).prop_map(|(masquerades, sources, (rate, source_rate))| Rules {
+    let virtual_addresses = btree_set((2..5_u8).prop_map(move |last| address(family, last)), 0..3);
+    let masquerading = (any::<bool>(), virtual_addresses);
+    (masquerading, sources, rates).prop_map(|(masquerading, sources, (rate, source_rate))| Rules {
         marks: BTreeSet::new(),
-        masquerades,
+        masquerades: masquerading.0,
+        virtual_addresses: masquerading.1,
         sources,
         rate,
         source_rate,
@@ -231,7 +235,8 @@ fn assert_holds_rules(table: &Table) -> Result<(), TestCaseError> {
                 .count()
         };
         prop_assert_eq!(of_chain("PLB-MARK"), rules.marks.len());
-        prop_assert_eq!(of_chain("PLB-MASQ"), usize::from(rules.masquerades));
+        let by_address = usize::from(rules.masquerades) * (1 + rules.virtual_addresses.len());
+        prop_assert_eq!(of_chain("PLB-MASQ"), by_address);
         prop_assert_eq!(
             of_chain("PLB-SOURCES"),
             rules.sources.as_ref().map_or(0, |it| it.len() + 1)

@@ -8,7 +8,8 @@ use lb_agent::converge::{Converger, Pace};
 use lb_agent::dataplane::Depth;
 use lb_agent::table::{Family, Listener, Rules, Scheduling, Server, Service, Table, Weight};
 
-use crate::kernel::{in_namespace, run};
+use crate::common::run;
+use crate::kernel::in_namespace;
 
 const PACE: Pace = Pace {
     drain: Duration::from_secs(30),

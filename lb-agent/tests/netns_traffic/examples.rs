@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use crate::scene::{AGENT, Scene, ask};
+use crate::common::connection::ask;
+use crate::common::hub::{AGENT, Scene};
 
 /// An example, with the servers of the scene.
 fn serving(name: &str) -> Scene {
@@ -13,7 +14,7 @@ fn serving(name: &str) -> Scene {
         .replace("192.0.2.11", "10.1.0.2")
         .replace("192.0.2.12", "10.1.0.3");
     let mut scene = Scene::new();
-    scene.write_text(&text);
+    scene.agent.write(&text);
     scene.start();
     scene
 }
@@ -23,7 +24,7 @@ fn the_web_site_is_served_and_its_servers_are_checked() {
     let scene = serving("web.yaml");
     scene.connect(AGENT, 80).expect("a server answers");
     scene.until("they are checked", |scene| {
-        scene.admin("/metrics").contains("portable_lb_agent_probe")
+        scene.agent.admin("/metrics").contains("portable_lb_agent_probe")
     });
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::scene::{AGENT, AGENT_V6, Scene};
+use crate::common::hub::{AGENT, AGENT_V6, Scene};
 use crate::{object, serving};
 
 const BRIEF: Duration = Duration::from_millis(400);
@@ -24,7 +24,7 @@ fn a_full_server_takes_no_more() {
         .expect_err("all are full");
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
     let limits = |scene: &Scene| {
-        let listed = scene.agents("ipvsadm -Ln --thresholds -f 1073741904");
+        let listed = scene.at("agent", "ipvsadm -Ln --thresholds -f 1073741904");
         let servers = listed.lines().filter(|line| line.contains("10.1.0."));
         let limits: Vec<String> = servers
             .filter_map(|line| line.split_whitespace().nth(2).map(str::to_owned))
@@ -60,7 +60,7 @@ fn new_connections_are_limited_in_all_and_by_source() {
     assert_eq!(attempts(&scene, "server3", 2).0, 2);
     scene.write(&object(&with("limits: {newConnectionsPerSecond: 2}"), &[2, 3]));
     scene.until("it is for all", |scene| {
-        let rules = scene.agents("iptables-save -t filter");
+        let rules = scene.at("agent", "iptables-save -t mangle");
         rules.contains("plb-all") && !rules.contains("plb-source")
     });
     let (taken, seconds) = attempts(&scene, "client", 8);
@@ -78,8 +78,9 @@ fn only_allowed_sources_may_connect() {
         &with("sourceRanges: [10.1.0.3/32, 'fd00::9/128']"),
         &[2, 3],
     ));
-    scene.until("the rules are in", |scene| {
-        scene.agents("iptables-save").contains("-A PLB-SOURCES -j DROP")
+    scene.until("the rules of both families are in", |scene| {
+        let has_rule = |program| scene.at("agent", program).contains("-A PLB-SOURCES -j DROP");
+        has_rule("iptables-save") && has_rule("ip6tables-save")
     });
     let refused = scene
         .connect_from("client", (AGENT, 80), BRIEF)
@@ -97,10 +98,10 @@ fn only_allowed_sources_may_connect() {
     assert!(open.echoes(), "who was let in stays");
     assert!(
         scene
-            .command("client", "ping -c 1 -W 5 10.1.0.1")
+            .at("client", "ping -c 1 -W 5 10.1.0.1")
             .contains("1 received")
     );
-    let rules = scene.agents("ip6tables-save -t filter");
+    let rules = scene.at("agent", "ip6tables-save -t mangle");
     assert!(
         rules.contains("-A PLB-SOURCES -s fd00::9/128 -j RETURN"),
         "{rules}"
@@ -112,19 +113,19 @@ const WANTED: &str = "60 20 400";
 #[test]
 fn timeouts_are_set_and_stay_set() {
     let mut scene = Scene::new();
-    scene.resync = 1;
+    scene.agent.resync = 1;
     scene.write(&object(
         &with("timeouts: {tcpSeconds: 60, tcpFinSeconds: 20, udpSeconds: 400}"),
         &[2],
     ));
     scene.start();
-    assert!(scene.agents("ipvsadm -Ln --timeout").contains(WANTED));
-    scene.agents("ipvsadm --set 61 21 401");
+    assert!(scene.at("agent", "ipvsadm -Ln --timeout").contains(WANTED));
+    scene.at("agent", "ipvsadm --set 61 21 401");
     scene.until("they are mended", |scene| {
-        scene.agents("ipvsadm -Ln --timeout").contains(WANTED)
+        scene.at("agent", "ipvsadm -Ln --timeout").contains(WANTED)
     });
     for name in ["nf_conntrack_udp_timeout", "nf_conntrack_udp_timeout_stream"] {
-        let value = scene.agents(&format!("sysctl -n net.netfilter.{name}"));
+        let value = scene.at("agent", &format!("sysctl -n net.netfilter.{name}"));
         assert!(
             value.trim().parse().is_ok_and(|seconds: u32| seconds >= 400),
             "{name} is {value}"

@@ -2,8 +2,8 @@
 //! connections. `e2e/runner` boots a machine around these tests whose kernel has IPVS.
 
 #[allow(dead_code, reason = "shared with other tests, which use other parts")]
-#[path = "../netns/scene.rs"]
-mod scene;
+#[path = "../common/mod.rs"]
+mod common;
 
 mod examples;
 mod limits;
@@ -11,7 +11,7 @@ mod persistence;
 mod ports;
 mod schedulers;
 
-use scene::{Object, Scene};
+use common::hub::{Object, Scene};
 
 fn object<'a>(spec: &'a str, servers: &'a [u8]) -> Object<'a> {
     Object { spec, servers }
@@ -26,8 +26,5 @@ fn serving(spec: &str, servers: &'static [u8]) -> Scene {
 
 /// The lines that `ipvsadm -Sn` prints, in the order of the alphabet.
 fn saved(scene: &Scene) -> Vec<String> {
-    let text = scene.agents("ipvsadm -Sn");
-    let mut lines: Vec<String> = text.lines().map(|line| line.trim().to_owned()).collect();
-    lines.sort_unstable();
-    lines
+    scene.saved("agent")
 }

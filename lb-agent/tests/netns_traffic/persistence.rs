@@ -1,6 +1,6 @@
 //! Clients that come back to the server they had.
 
-use crate::scene::{AGENT, AGENT_V6, Scene};
+use crate::common::hub::{AGENT, AGENT_V6, Scene};
 use crate::{object, saved, serving};
 use std::time::Duration;
 
@@ -101,7 +101,9 @@ fn it_comes_and_goes_without_harm_to_connections() {
     let mut before = scene.connect(AGENT, 80).expect("a server answers");
     scene.write(&object(ONE, &[2, 3]));
     scene.until("packets are led to a persistent service", |scene| {
-        scene.agents("iptables-save -t mangle").contains("0x40080050")
+        scene
+            .at("agent", "iptables-save -t mangle")
+            .contains("0x40080050")
     });
     let servers = scene.served_by(80, 4);
     assert!(all_equal(&servers), "{servers:?}");
@@ -117,23 +119,23 @@ fn it_comes_and_goes_without_harm_to_connections() {
 }
 
 fn has_address(scene: &Scene) -> bool {
-    scene.agents("ipvsadm -Sn").contains("-t 10.1.0.1:80")
+    scene.at("agent", "ipvsadm -Sn").contains("-t 10.1.0.1:80")
 }
 
 #[test]
 fn a_new_agent_knows_its_service_by_address_and_leaves_those_of_others() {
     let mut scene = serving(ONE, &[2, 3]);
-    scene.agents("ipvsadm -A -t 10.1.0.1:81 -s rr -p 60");
+    scene.at("agent", "ipvsadm -A -t 10.1.0.1:81 -s rr -p 60");
     let mut open = scene.connect(AGENT, 80).expect("a server answers");
     let before = saved(&scene);
-    scene.stop("-KILL");
+    scene.agent.stop("-KILL");
     scene.start();
     assert_eq!(saved(&scene), before);
-    let log = scene.log();
+    let log = scene.agent.log();
     let later = log.rsplit("prepared").next().unwrap_or_default();
     assert!(later.contains("programmed") && !later.contains("apply"), "{log}");
     assert!(open.echoes());
-    scene.stop("-TERM");
-    scene.agent_command("clear");
+    scene.agent.stop("-TERM");
+    scene.agent.command("clear");
     assert_eq!(saved(&scene), ["-A -t 10.1.0.1:81 -s rr -p 60"]);
 }

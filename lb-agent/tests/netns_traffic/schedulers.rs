@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::scene::{AGENT, Connection, Scene};
+use crate::common::connection::Connection;
+use crate::common::hub::{AGENT, Scene};
 use crate::{object, saved};
 
 /// Servers 21 and 22 of weights 3 and 1, behind port 80.
@@ -23,7 +24,7 @@ fn scene() -> Scene {
 /// Puts an object in place of another, and waits until the kernel has it.
 fn put(scene: &mut Scene, spec: &str, scheduler: &str) {
     scene.write(&object(spec, &[]));
-    if !scene.is_running() {
+    if !scene.agent.is_running() {
         scene.start();
     }
     let wanted = format!("-A -f 1073741904 -s {scheduler}");
@@ -48,7 +49,7 @@ fn shares(connections: &[Connection]) -> BTreeMap<u8, usize> {
 /// Waits until IPVS counts so many established connections: an end takes a packet more.
 fn until_active(scene: &Scene, count: usize) {
     scene.until("the ends are known", |scene| {
-        let listed = scene.agents("ipvsadm -Ln -f 1073741904");
+        let listed = scene.at("agent", "ipvsadm -Ln -f 1073741904");
         let servers = listed.lines().filter(|line| line.contains("10.1.0."));
         let active = servers.filter_map(|line| line.split_whitespace().rev().nth(1)?.parse::<usize>().ok());
         active.sum::<usize>() == count
@@ -179,7 +180,7 @@ fn mh_moves_few_when_a_server_leaves() {
     assert_eq!(flows(&scene), before, "the same flows come to the same servers");
     scene.write(&object(&spec(&[21, 22, 24, 25]), &[]));
     scene.until("the server is gone", |scene| {
-        !scene.agents("ipvsadm -Sn").contains("10.1.0.23")
+        !scene.at("agent", "ipvsadm -Sn").contains("10.1.0.23")
     });
     let after = flows(&scene);
     assert!(!after.contains(&23));
@@ -196,10 +197,10 @@ fn a_scheduler_that_the_kernel_lacks_is_told_and_harms_nothing() {
     put(&mut scene, &weighted("{name: rr}"), "rr");
     scene.write(&object(&weighted("{name: twos}"), &[]));
     scene.until("it is told", |scene| {
-        scene.admin("/metrics").contains("KernelModuleMissing")
+        scene.agent.admin("/metrics").contains("KernelModuleMissing")
     });
     assert_eq!(shares(&open(&scene, 4)).len(), 2, "the old one keeps serving");
-    assert!(scene.log().contains("ip_vs_twos"), "{}", scene.log());
+    assert!(scene.agent.log().contains("ip_vs_twos"), "{}", scene.agent.log());
     let again = scene.connect_from("client", (AGENT, 80), Duration::from_secs(5));
     again.expect("a server answers");
 }

@@ -13,7 +13,7 @@ use kube::ResourceExt;
 use super::Wanted;
 use super::volumes::{self, mount, read_only};
 use crate::fingerprint;
-use crd::{BackendsType, Timeouts, names};
+use crd::{BackendsType, Rps, Timeouts, names};
 
 /// The container that balances.
 pub(crate) const SERVE: &str = "serve";
@@ -125,8 +125,9 @@ fn spread(wanted: &Wanted<'_>) -> TopologySpreadConstraint {
 fn prepare(wanted: &Wanted<'_>) -> Container {
     let seconds = wanted.lb.spec.timeouts.udp_seconds;
     // What is as usual is left out: a pod's template is the same then for all versions.
-    let more =
+    let udp =
         (seconds != Timeouts::default().udp_seconds).then(|| value("PLB_UDP_SECONDS", &seconds.to_string()));
+    let rps = (wanted.lb.spec.packet_steering.rps == Rps::None).then(|| value("PLB_RPS", "None"));
     Container {
         name: PREPARE.to_owned(),
         args: Some(vec!["prepare".to_owned()]),
@@ -136,7 +137,7 @@ fn prepare(wanted: &Wanted<'_>) -> Container {
             ..SecurityContext::default()
         }),
         volume_mounts: Some(vec![mount("run", "/run"), read_only("modules", "/lib/modules")]),
-        env: Some(env(wanted, more)),
+        env: Some(env(wanted, udp.into_iter().chain(rps))),
         ..container(wanted)
     }
 }
@@ -208,7 +209,7 @@ fn container(wanted: &Wanted<'_>) -> Container {
     }
 }
 
-fn env(wanted: &Wanted<'_>, more: Option<EnvVar>) -> Vec<EnvVar> {
+fn env(wanted: &Wanted<'_>, more: impl IntoIterator<Item = EnvVar>) -> Vec<EnvVar> {
     let common = [
         value("PLB_NAMESPACE", &wanted.namespace()),
         value("PLB_NAME", &wanted.lb.name_any()),

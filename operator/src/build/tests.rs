@@ -1,5 +1,5 @@
 use super::*;
-use k8s_openapi::api::core::v1::PodTemplateSpec;
+use k8s_openapi::api::core::v1::{Container, PodTemplateSpec};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -161,6 +161,26 @@ fn other_nodes_or_resources_need_new_pods() {
     ] {
         assert_ne!(template_print(&built(&json!({"agent": agent}))), before);
     }
+}
+
+#[test]
+fn packets_are_steered_unless_the_balancer_says_no() {
+    let spec = json!({"packetSteering": {"rps": "None"}});
+    let pod = template(&built(&spec)).spec.clone().expect("a pod");
+    let steering = |container: &Container| {
+        let mut all = container.env.iter().flatten();
+        all.find_map(|it| (it.name == "PLB_RPS").then(|| it.value.clone()).flatten())
+    };
+    assert_eq!(
+        pod.init_containers.iter().flatten().find_map(steering),
+        Some("None".to_owned())
+    );
+    let (auto, absent) = (
+        built(&json!({"packetSteering": {"rps": "Auto"}})),
+        built(&json!({})),
+    );
+    assert_eq!(template_print(&auto), template_print(&absent));
+    assert_ne!(template_print(&built(&spec)), template_print(&absent));
 }
 
 #[test]

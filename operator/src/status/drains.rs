@@ -7,10 +7,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::runtime::events::EventType;
 
 use crd::condition::reason;
-use crd::{DrainOutcome, DrainedServer, PortableLoadBalancer};
+use crd::{AgentStatus, DrainCounts, DrainOutcome, DrainedServer, PortableLoadBalancer};
 
 /// The least time between two tellings of one balancer.
 const PAUSE: Duration = Duration::from_secs(30);
+/// Ways in which a drain ends.
+const OUTCOMES: [DrainOutcome; 3] = [DrainOutcome::Finished, DrainOutcome::Cut, DrainOutcome::Moved];
 /// So many servers are named in an Event.
 const NAMED: usize = 4;
 
@@ -21,6 +23,10 @@ pub(super) struct Drains {
     taken: BTreeSet<(String, DrainedServer)>,
     /// What was not told yet.
     untold: Vec<DrainedServer>,
+    /// How many drains each agent counted.
+    counts: BTreeMap<String, DrainCounts>,
+    /// How many of them were not told yet. An agent names only the last, and all agents drain the same servers.
+    uncounted: BTreeMap<String, DrainCounts>,
     told: Option<Instant>,
 }
 
@@ -38,8 +44,11 @@ pub(crate) struct Note {
 impl Drains {
     /// Takes what agents tell. What ended before `start`, when this process began, is old: it may have been told.
     pub(super) fn take(&mut self, lb: &PortableLoadBalancer, start: &Time) {
-        let agents = lb.status.iter().flat_map(|status| &status.agents);
-        let now: BTreeSet<(String, DrainedServer)> = agents
+        let agents = || lb.status.iter().flat_map(|status| &status.agents);
+        for agent in agents() {
+            self.count(agent);
+        }
+        let now: BTreeSet<(String, DrainedServer)> = agents()
             .flat_map(|agent| agent.drains.iter().map(|it| (agent.name.clone(), it.clone())))
             .collect();
         let new = now
@@ -49,6 +58,27 @@ impl Drains {
         self.taken = now;
     }
 
+    /// Counts what an agent drained since it was last heard. One that counts less than before has begun anew.
+    fn count(&mut self, agent: &AgentStatus) {
+        let Some(mut now) = agent.drained else { return };
+        let Some(mut before) = self.counts.insert(agent.name.clone(), now) else {
+            return;
+        };
+        if OUTCOMES.into_iter().any(|it| now.of(it) < before.of(it)) {
+            before = DrainCounts::default();
+        }
+        let uncounted = self.uncounted.entry(agent.name.clone()).or_default();
+        for outcome in OUTCOMES {
+            *uncounted.of(outcome) += *now.of(outcome) - *before.of(outcome);
+        }
+    }
+
+    /// The most that an agent counted of an outcome.
+    fn most(&mut self, outcome: DrainOutcome) -> usize {
+        let counts = self.uncounted.values_mut().map(|counts| *counts.of(outcome));
+        usize::try_from(counts.max().unwrap_or_default()).unwrap_or_default()
+    }
+
     /// What to tell now, if it is time to. The first is told at once, what follows it is gathered.
     pub(super) fn due(&mut self, lb: &PortableLoadBalancer, now: Instant) -> Vec<Note> {
         if self.untold.is_empty() || self.wait(now).is_some() {
@@ -56,10 +86,14 @@ impl Drains {
         }
         self.told = Some(now);
         let untold = std::mem::take(&mut self.untold);
-        let is_cut = |it: &DrainedServer| it.outcome == DrainOutcome::Cut;
-        let (cut, well): (Vec<_>, Vec<_>) = untold.into_iter().partition(is_cut);
-        let cut = cut_short(&cut, lb.spec.drain_timeout_seconds);
-        [finished(&well), cut].into_iter().flatten().collect()
+        let mut of = |outcome| Told {
+            servers: connections(untold.iter().filter(|it| it.outcome == outcome)),
+            count: self.most(outcome),
+        };
+        let (ended, moved) = (of(DrainOutcome::Finished), of(DrainOutcome::Moved));
+        let cut = cut_short(&of(DrainOutcome::Cut), lb.spec.drain_timeout_seconds);
+        self.uncounted.clear();
+        [finished(&ended, &moved), cut].into_iter().flatten().collect()
     }
 
     /// How long something still has to wait for being told.
@@ -69,19 +103,22 @@ impl Drains {
     }
 }
 
-fn finished(drains: &[DrainedServer]) -> Option<Note> {
-    let of = |outcome| drains.iter().filter(move |it| it.outcome == outcome);
-    let ended = connections(of(DrainOutcome::Finished));
-    let moved = connections(of(DrainOutcome::Moved));
+/// Servers whose drains ended alike.
+struct Told<'a> {
+    /// Those that are named, with their connections.
+    servers: BTreeMap<&'a str, i64>,
+    /// How many there were.
+    count: usize,
+}
+
+fn finished(ended: &Told<'_>, moved: &Told<'_>) -> Option<Note> {
     let mut texts = Vec::new();
-    if !ended.is_empty() {
-        texts.push(format!(
-            "removed when their connections had ended: {}",
-            names(&ended)
-        ));
+    if !ended.servers.is_empty() {
+        let text = format!("removed when their connections had ended: {}", ended.names());
+        texts.push(text);
     }
-    if !moved.is_empty() {
-        texts.push(format!("UDP flows moved away from {}", names(&moved)));
+    if !moved.servers.is_empty() {
+        texts.push(format!("UDP flows moved away from {}", moved.names()));
     }
     (!texts.is_empty()).then(|| Note {
         type_: EventType::Normal,
@@ -90,14 +127,18 @@ fn finished(drains: &[DrainedServer]) -> Option<Note> {
     })
 }
 
-fn cut_short(drains: &[DrainedServer], seconds: i32) -> Option<Note> {
-    let servers = connections(drains.iter());
-    let sum: i64 = servers.values().sum();
+fn cut_short(cut: &Told<'_>, seconds: i32) -> Option<Note> {
+    let sum: i64 = cut.servers.values().sum();
+    let at_least = if cut.count > cut.servers.len() {
+        "at least "
+    } else {
+        ""
+    };
     let text = format!(
-        "connections cut after {seconds} s: {sum}, at {}; raise spec.drainTimeoutSeconds if clients need longer",
-        names(&servers)
+        "connections cut after {seconds} s: {at_least}{sum}, at {}; raise spec.drainTimeoutSeconds if clients need longer",
+        cut.names()
     );
-    (!servers.is_empty()).then_some(Note {
+    (!cut.servers.is_empty()).then_some(Note {
         type_: EventType::Warning,
         reason: reason::DRAIN_CUT,
         text,
@@ -113,11 +154,13 @@ fn connections<'a>(drains: impl Iterator<Item = &'a DrainedServer>) -> BTreeMap<
     servers
 }
 
-fn names(servers: &BTreeMap<&str, i64>) -> String {
-    let first: Vec<&str> = servers.keys().take(NAMED).copied().collect();
-    match servers.len().saturating_sub(NAMED) {
-        0 => first.join(", "),
-        more => format!("{} and {more} more", first.join(", ")),
+impl Told<'_> {
+    fn names(&self) -> String {
+        let first: Vec<&str> = self.servers.keys().take(NAMED).copied().collect();
+        match self.servers.len().max(self.count).saturating_sub(first.len()) {
+            0 => first.join(", "),
+            more => format!("{} and {more} more", first.join(", ")),
+        }
     }
 }
 
@@ -212,6 +255,43 @@ mod tests {
         assert_eq!(
             scene.0.wait(scene.1 + Duration::from_secs(50)),
             Some(Duration::from_secs(10))
+        );
+    }
+
+    /// What an agent tells that drained so many servers, each cut at 2 connections, of which it names the last 8.
+    fn busy(from: u8, count: u8) -> PortableLoadBalancer {
+        let drains: Vec<_> = (from..from + count)
+            .map(|octet| drained(octet, DrainOutcome::Cut, 101))
+            .collect();
+        let last = &drains[drains.len().saturating_sub(8)..];
+        let mut lb = lb(&[("a", last), ("b", last)]);
+        for agent in lb.status.iter_mut().flat_map(|status| &mut status.agents) {
+            let cut = i32::from(from + count);
+            agent.drained = Some(DrainCounts {
+                cut,
+                ..DrainCounts::default()
+            });
+        }
+        lb
+    }
+
+    #[test]
+    fn those_that_an_agent_has_no_room_to_name_are_counted() {
+        let mut scene = Scene::new();
+        scene.after(0, &busy(0, 1));
+        let told = scene.after(40, &busy(1, 20));
+        let text = "connections cut after 30 s: at least 32, at 10.0.0.13:8080/TCP";
+        assert!(
+            told[0].contains(text) && told[0].contains("and 16 more;"),
+            "{told:?}"
+        );
+        // An agent that began anew counts from 0.
+        let told = scene.after(80, &busy(0, 10));
+        assert!(told[0].contains("and 6 more;"), "{told:?}");
+        let told = scene.after(120, &busy(10, 4));
+        assert!(
+            told[0].contains(": 16, at") && !told[0].contains("more"),
+            "{told:?}"
         );
     }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::truth::Finding;
 use crate::config::Agents;
 use crd::condition::reason;
-use crd::{EndpointBackend, ExposureType, PortableLoadBalancerSpec};
+use crd::{BackendsType, EndpointBackend, ExposureType, NETWORKS_MAX, PortableLoadBalancerSpec};
 
 /// So many addresses are named.
 const NAMED: usize = 4;
@@ -39,6 +39,14 @@ pub(super) fn check(spec: &PortableLoadBalancerSpec, settings: &Agents) -> Resul
         reason::ENDPOINT_NOT_ALLOWED,
         explain(&refused, settings),
     ))
+}
+
+/// What agents are told of the networks that servers by address have to be in. Without it they go by what was allowed
+/// when they were made.
+pub(super) fn networks(spec: &PortableLoadBalancerSpec, settings: &Agents) -> Option<Vec<String>> {
+    let networks = &settings.allowed_endpoint_cidrs;
+    let is_told = spec.backends.type_ == BackendsType::Endpoints && networks.len() <= NETWORKS_MAX;
+    is_told.then(|| networks.iter().map(ToString::to_string).collect())
 }
 
 fn explain(refused: &[&str], settings: &Agents) -> String {
@@ -114,6 +122,15 @@ mod tests {
             "{}",
             finding.message
         );
+    }
+
+    #[test]
+    fn agents_are_told_of_the_networks_where_servers_are_named() {
+        let told = |spec| networks(spec, &settings(&["192.0.2.0/24"]));
+        let given = endpoints(&["192.0.2.7"]);
+        assert_eq!(told(&given), Some(vec!["192.0.2.0/24".to_owned()]));
+        assert_eq!(told(&spec(&json!({}))), None);
+        assert_eq!(networks(&given, &settings(&[])), Some(vec![]));
     }
 
     #[test]

@@ -1,0 +1,233 @@
+//! How long it takes from a change of an `EndpointSlice` until kernels balance by it.
+
+mod measure;
+
+use std::fmt::Write as _;
+
+use anyhow::Result;
+use e2e::cluster::in_namespace;
+
+use crate::plan::Plan;
+use crate::plot::{self, Axes, Line};
+use crate::record::{OURS, Record, Records};
+use crate::row::{Row, Target};
+use crate::spread::{Number, quantile};
+use crate::suite::{Section, Suite};
+
+/// The suite.
+pub struct Convergence;
+
+const SIZES: [usize; 2] = [10, 1000];
+/// Milliseconds that 99 of 100 changes may take.
+const BOUND: f64 = 100.0;
+
+const CONVERGENCE: &str = "from the change to the kernel";
+const WRITTEN: &str = "until the API server has answered";
+const AGENT: &str = "from hearing of it to the kernel";
+const RESOLUTION: &str = "resolution";
+const CLOCK: &str = "uncertainty of the clock";
+
+fn setting(size: usize) -> String {
+    format!("{size} endpoints")
+}
+
+impl Suite for Convergence {
+    fn name(&self) -> &'static str {
+        "convergence"
+    }
+
+    fn needs_lab(&self) -> bool {
+        true
+    }
+
+    fn measure(&self, plan: Plan, records: &mut Records) -> Result<()> {
+        in_namespace("convergence", |space| measure::measure(space, plan, records))
+    }
+
+    fn section(&self, records: &Records) -> Result<Section> {
+        let mut section = Section {
+            title: "Convergence: from a changed EndpointSlice to the kernel",
+            text: INTRODUCTION.to_owned(),
+            ..Section::default()
+        };
+        for setting in records.settings(CONVERGENCE) {
+            let values = records.of(CONVERGENCE, setting);
+            section.rows.extend(rows(setting, &values));
+            let name = format!("convergence-{}", setting.replace(' ', "-"));
+            section.pictures.push((name.clone(), picture(setting, &values)?));
+            let _ = write!(section.text, "\n![{setting}]({name}.svg)\n\n{}", table(&values));
+            section.text += &split(setting, records);
+        }
+        section.text += &how_exact(records);
+        Ok(section)
+    }
+}
+
+const INTRODUCTION: &str = "One server of a Service is replaced by another, as when a pod is replaced: one slice, of \
+at most 100 endpoints as the controller of Kubernetes makes them, is written with one other address in it. The time runs \
+from before the request to the API server until the kernel has the new server, as seen from outside by another program \
+on the node. The agent and the two kube-proxies are on three nodes, in turns; the nodes' own kube-proxies are stopped \
+meanwhile. Both kube-proxies follow the same change. Ours follows a Service of its own, changed when \
+both have done all their work; they have the next change when the pause of a second that kube-proxy (by iptables) makes \
+after each sync is over, and in ipvs mode see fewer changes, since each costs them seconds of work. All nodes, the API \
+server and etcd share the machine's processors.\n";
+
+fn rows(setting: &str, values: &Records) -> Vec<Row> {
+    let what = format!("change of an EndpointSlice → kernel, {setting}");
+    let mut rows: Vec<Row> = values
+        .contenders()
+        .into_iter()
+        .filter(|contender| *contender != OURS)
+        .filter_map(|rival| Row::compare(&what, values, rival, None))
+        .collect();
+    let (ours, bound) = (worst(values, OURS), bound(values));
+    rows.extend(Row::between(
+        &format!("{what}, 99th percentile"),
+        &ours,
+        &bound,
+        Some(Target::AtMost(1.0)),
+    ));
+    rows
+}
+
+/// The 99th percentile of a contender, as a value of its own.
+fn worst(values: &Records, contender: &str) -> Records {
+    let of = values.by(contender);
+    let value = quantile(&of.values(), 0.99);
+    let record = of.0.first().zip(value).map(|(record, value)| Record {
+        round: 0,
+        value,
+        ..record.clone()
+    });
+    Records(record.into_iter().collect())
+}
+
+fn bound(values: &Records) -> Records {
+    let record = values.0.first().map(|record| Record {
+        round: 0,
+        value: BOUND,
+        contender: "the bound".to_owned(),
+        ..record.clone()
+    });
+    Records(record.into_iter().collect())
+}
+
+/// Which part of the changes had reached the kernel after so many milliseconds.
+#[allow(clippy::cast_precision_loss, reason = "a few hundred values")]
+fn picture(setting: &str, values: &Records) -> Result<String> {
+    let line = |contender: &str| {
+        let mut times = values.by(contender).values();
+        times.sort_by(f64::total_cmp);
+        let count = times.len() as f64;
+        let points = times
+            .iter()
+            .enumerate()
+            .map(|(number, time)| (*time, (number + 1) as f64 / count));
+        Line {
+            name: contender.to_owned(),
+            points: points.collect(),
+        }
+    };
+    let axes = Axes {
+        title: &format!("Changes that have reached the kernel, {setting}"),
+        x: "milliseconds after the change",
+        y: "share of all changes",
+        x_by_factors: true,
+        y_by_factors: false,
+    };
+    plot::lines(
+        axes,
+        &values.contenders().into_iter().map(line).collect::<Vec<_>>(),
+    )
+}
+
+fn table(values: &Records) -> String {
+    let mut text =
+        "| ms | changes | median | 90 % | 99 % | longest |\n|---|---|---|---|---|---|\n".to_owned();
+    for contender in values.contenders() {
+        let times = values.by(contender).values();
+        let _ = write!(text, "| {contender} | {} ", times.len());
+        for part in [0.5, 0.9, 0.99, 1.0] {
+            let _ = write!(text, "| {} ", Number(quantile(&times, part).unwrap_or_default()));
+        }
+        text += "|\n";
+    }
+    text
+}
+
+/// Where ours spends its time.
+fn split(setting: &str, records: &Records) -> String {
+    let mean = |figure| {
+        let values = records.of(figure, setting).by(OURS).values();
+        #[allow(clippy::cast_precision_loss, reason = "a few hundred values")]
+        (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+    };
+    let (Some(all), Some(written), Some(own)) = (mean(CONVERGENCE), mean(WRITTEN), mean(AGENT)) else {
+        return String::new();
+    };
+    format!(
+        "\nOf ours, {} ms on average, the API server took {} ms to answer the writer. From hearing of the change to the \
+         kernel the agent itself took {} ms, of which 20 ms are its pause for more changes; the rest, {} ms, is the watch \
+         and reading what it brought, partly while the writer still waits.\n",
+        Number(all),
+        Number(written),
+        Number(own),
+        Number((all - own).max(0.0))
+    )
+}
+
+fn how_exact(records: &Records) -> String {
+    let longest = |figure: &str, contender: Option<&str>| {
+        let of = |record: &&Record| {
+            record.figure == figure && contender.is_none_or(|contender| contender == record.contender)
+        };
+        let values: Vec<f64> = records.0.iter().filter(of).map(|record| record.value).collect();
+        Number(quantile(&values, 0.99).unwrap_or_default()).to_string()
+    };
+    format!(
+        "\nHow exact: IPVS is looked at every 2 ms at best; between two looks lay at most {} ms at ours and {} ms at \
+         kube-proxy's, in 99 of 100 changes. The rules of iptables are there when the command that brought them has ended, \
+         which is told by the kernel at once; whether it was the right one is looked up afterwards. A node's clock is \
+         known to {} ms.\n",
+        longest(RESOLUTION, Some(OURS)),
+        longest(RESOLUTION, Some("kube-proxy, ipvs")),
+        longest(CLOCK, None)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_section_compares_and_splits() {
+        let record = |figure: &str, contender: &str, round, value| Record {
+            figure: figure.to_owned(),
+            setting: setting(10),
+            contender: contender.to_owned(),
+            x: 10.0,
+            round,
+            value,
+            unit: "ms".to_owned(),
+        };
+        let mut records = Records::default();
+        for round in 0..10 {
+            records.0.push(record(CONVERGENCE, OURS, round, 40.0));
+            records
+                .0
+                .push(record(CONVERGENCE, "kube-proxy, ipvs", round, 80.0));
+            records.0.push(record(WRITTEN, OURS, round, 5.0));
+        }
+        records.0.push(record(AGENT, OURS, 0, 25.0));
+        let section = Convergence.section(&records).unwrap();
+        assert_eq!(section.rows.len(), 2);
+        assert!((section.rows[0].ratio.median - 0.5).abs() < 1e-9);
+        assert!((section.rows[1].ratio.median - 0.4).abs() < 1e-9);
+        assert!(
+            section.text.contains("the agent itself took 25.0 ms"),
+            "{}",
+            section.text
+        );
+        assert!(section.text.contains("the rest, 15.0 ms"), "{}", section.text);
+    }
+}

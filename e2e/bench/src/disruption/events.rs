@@ -1,0 +1,200 @@
+//! What happens: a list of events, each with a function of its own. Whatever else is to be measured, such as an address
+//! that moves to another agent, is one more entry.
+#![allow(clippy::disallowed_methods, reason = "some things are to last")]
+
+use std::collections::BTreeSet;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use e2e::cluster::command::kubectl;
+use e2e::cluster::wait::CONTAINER;
+use e2e::cluster::{AGENTS, Agent, install, until};
+use k8s_openapi::api::core::v1::Pod;
+
+use super::stage::Stage;
+
+/// By which way clients of ours come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// To the address of the agent that it happens to.
+    Agent,
+    /// By the Service in front of both agents.
+    Service,
+    /// To the address of an agent that does not run on the node that dies.
+    Elsewhere,
+}
+
+/// Something that happens to all balancers at once.
+pub(super) struct Event {
+    /// For the table.
+    pub(super) name: &'static str,
+    /// What happens to kube-proxy meanwhile, if it is not the same.
+    pub(super) to_rival: &'static str,
+    /// The ways of ours; the first is compared with the rival's.
+    pub(super) ways: &'static [Way],
+    /// Whether it is short enough for a quick run.
+    pub(super) is_quick: bool,
+    /// Makes it happen, and waits until all is as before. Given the agents of each balancer, and the round.
+    pub(super) run: fn(&Stage<'_, '_>, &[[Agent; 2]], usize) -> Result<()>,
+}
+
+/// All of them.
+pub(super) const ALL: [Event; 6] = [
+    Event {
+        name: "agent's container killed",
+        to_rival: "kube-proxy of the client's node killed",
+        ways: &[Way::Agent, Way::Service],
+        is_quick: true,
+        run: kill_containers,
+    },
+    Event {
+        name: "agent's pod deleted",
+        to_rival: "kube-proxy of the client's node told to end",
+        ways: &[Way::Service],
+        is_quick: true,
+        run: delete_pods,
+    },
+    Event {
+        name: "agent's image changed",
+        to_rival: "kube-proxy of the client's node told to end",
+        ways: &[Way::Agent, Way::Service],
+        is_quick: false,
+        run: change_image,
+    },
+    Event {
+        name: "servers rolled",
+        to_rival: "",
+        ways: &[Way::Agent],
+        is_quick: true,
+        run: roll,
+    },
+    Event {
+        name: "API server away",
+        to_rival: "",
+        ways: &[Way::Agent],
+        is_quick: true,
+        run: stop_api_server,
+    },
+    Event {
+        name: "node of a server killed",
+        to_rival: "",
+        ways: &[Way::Elsewhere],
+        is_quick: false,
+        run: kill_node,
+    },
+];
+
+/// The node that dies.
+pub(super) const VICTIM: &str = "node3";
+/// How long it is dead: longer than it takes the cluster to notice.
+const DEAD: Duration = Duration::from_mins(1);
+
+fn kill_containers(stage: &Stage<'_, '_>, agents: &[[Agent; 2]], _: usize) -> Result<()> {
+    for [agent, _] in agents {
+        let (node, container) = (&agent.node, &agent.container);
+        let words = format!("node exec {node} -- ctr -n k8s.io tasks kill --signal SIGKILL {container}");
+        stage.space.lab(&words)?;
+    }
+    stage.signal_kube_proxy("KILL")?;
+    for [agent, _] in agents {
+        until(&format!("{} is back", agent.pod), CONTAINER, || {
+            let now = Agent::from_pod(&stage.space.get(AGENTS, &agent.pod)?)?;
+            ensure!(now.restarts > agent.restarts, "it was not started again");
+            Ok(())
+        })?;
+    }
+    stage.wait_whole()
+}
+
+fn delete_pods(stage: &Stage<'_, '_>, agents: &[[Agent; 2]], _: usize) -> Result<()> {
+    let pods: Vec<&str> = agents.iter().map(|[agent, _]| agent.pod.as_str()).collect();
+    let pods = pods.join(" ");
+    kubectl(&format!("--namespace {AGENTS} delete pod {pods} --wait=false"))?;
+    stage.signal_kube_proxy("TERM")?;
+    kubectl(&format!(
+        "--namespace {AGENTS} wait pod {pods} --for=delete --timeout=120s"
+    ))?;
+    stage.wait_whole()
+}
+
+const IMAGE: &str = "portable-lb/agent";
+const NOW: &str = env!("CARGO_PKG_VERSION");
+const NEXT: &str = "next";
+
+/// To another name of the image, and in the next round back. For Kubernetes that is another version.
+fn change_image(stage: &Stage<'_, '_>, agents: &[[Agent; 2]], round: usize) -> Result<()> {
+    let nodes: BTreeSet<&str> = agents.iter().flatten().map(|agent| agent.node.as_str()).collect();
+    for node in nodes {
+        let image = |tag| format!("docker.io/{IMAGE}:{tag}");
+        let words = format!("ctr -n k8s.io images tag --force {} {}", image(NOW), image(NEXT));
+        stage.space.lab(&format!("node exec {node} -- {words}"))?;
+    }
+    let version = if round.is_multiple_of(2) { NEXT } else { NOW };
+    install::install_with(&format!("--set agents.image.tag={version}"))?;
+    stage.signal_kube_proxy("TERM")?;
+    for agent in agents.iter().flatten() {
+        until(
+            &format!("{} runs version {version}", agent.pod),
+            CONTAINER,
+            || {
+                let pod: Pod = stage.space.get(AGENTS, &agent.pod)?;
+                let image = pod
+                    .spec
+                    .iter()
+                    .flat_map(|spec| &spec.containers)
+                    .find_map(|it| it.image.clone());
+                ensure!(image == Some(format!("{IMAGE}:{version}")), "it runs {image:?}");
+                let now = Agent::from_pod(&pod)?;
+                ensure!(
+                    now.restarts > agent.restarts,
+                    "its container was not started again"
+                );
+                Ok(())
+            },
+        )?;
+    }
+    stage.wait_whole()
+}
+
+fn roll(stage: &Stage<'_, '_>, _: &[[Agent; 2]], _: usize) -> Result<()> {
+    let space = stage.space;
+    let before = pods(stage)?;
+    space.kubectl("rollout restart deployment/web")?;
+    space.kubectl("rollout status deployment/web --timeout 180s")?;
+    until("the servers from before are gone", CONTAINER, || {
+        let left = pods(stage)?.intersection(&before).count();
+        ensure!(left == 0, "{left} are left");
+        Ok(())
+    })?;
+    stage.wait_whole()
+}
+
+fn pods(stage: &Stage<'_, '_>) -> Result<BTreeSet<String>> {
+    let names = stage
+        .space
+        .kubectl("get pods -l app=web -o jsonpath={.items[*].metadata.name}")?;
+    Ok(names.split_whitespace().map(str::to_owned).collect())
+}
+
+fn stop_api_server(stage: &Stage<'_, '_>, _: &[[Agent; 2]], _: usize) -> Result<()> {
+    stage.space.lab("apiserver stop")?;
+    let is_down = kubectl("get --raw /readyz").is_err();
+    thread::sleep(stage.patience);
+    stage.space.lab("apiserver start")?;
+    ensure!(is_down, "the API server was not down");
+    until("the API server is back", CONTAINER, || {
+        kubectl("get --raw /readyz")
+    })?;
+    stage.wait_whole()
+}
+
+fn kill_node(stage: &Stage<'_, '_>, _: &[[Agent; 2]], _: usize) -> Result<()> {
+    stage.space.lab(&format!("node stop {VICTIM}"))?;
+    thread::sleep(DEAD);
+    stage
+        .space
+        .lab(&format!("node start {VICTIM}"))
+        .context("the node is to be started again")?;
+    stage.wait_whole()
+}

@@ -1,0 +1,78 @@
+//! `bench`: measures, and writes the page.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use bench::plan::Plan;
+use bench::stage::eyes;
+use bench::suite::Suite;
+use bench::{inside, page, run, suites};
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(about = "Measures the balancer beside its rivals")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// The page's folder.
+    #[arg(long, global = true, default_value = "docs/benchmarks")]
+    folder: PathBuf,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Measure, and write data, pictures and page.
+    Run {
+        /// Few rounds: shows that everything works.
+        #[arg(long)]
+        quick: bool,
+        /// Only these suites; all without.
+        suites: Vec<String>,
+    },
+    /// Write pictures and page again from the data.
+    Page,
+    /// List the suites.
+    List,
+    /// The part of a suite that runs in a machine of its own.
+    #[command(subcommand, hide = true)]
+    Inside(inside::Inside),
+    /// Look around in a node of the lab, for the suite that started this (used by the suites themselves).
+    #[command(hide = true)]
+    Eyes { address: SocketAddr },
+}
+
+fn main() -> Result<()> {
+    let cli = Cli::parse();
+    match cli.command {
+        Command::Run { quick, suites } => {
+            let plan = if quick { Plan::Quick } else { Plan::Full };
+            run::run(&chosen(&suites)?, plan, &cli.folder)
+        }
+        Command::Inside(inside) => inside.run(),
+        Command::Page => page::write(&cli.folder, &suites::all()),
+        Command::Eyes { address } => eyes::serve(address),
+        Command::List => {
+            for suite in suites::all() {
+                println!(
+                    "{}{}",
+                    suite.name(),
+                    if suite.needs_lab() { " (lab)" } else { "" }
+                );
+            }
+            Ok(())
+        }
+    }
+}
+
+fn chosen(names: &[String]) -> Result<Vec<Box<dyn Suite>>> {
+    let mut all = suites::all();
+    if let Some(unknown) = names
+        .iter()
+        .find(|name| !all.iter().any(|suite| suite.name() == *name))
+    {
+        bail!("no suite {unknown}; `bench list` names them");
+    }
+    all.retain(|suite| names.is_empty() || names.iter().any(|name| name == suite.name()));
+    Ok(all)
+}

@@ -1,0 +1,66 @@
+//! What the page says of the profile: computed from the values alone.
+
+use std::fmt::Write as _;
+
+use super::{EACH, INCLUSIVE, SELF, Work};
+use crate::record::Records;
+use crate::spread::Number;
+use crate::suite::Section;
+
+pub(super) fn section(records: &Records) -> Section {
+    let mut text = INTRODUCTION.to_owned();
+    for work in Work::ALL {
+        let name = work.name();
+        if let Some(each) = records.of(EACH, name).values().first() {
+            let of = match work {
+                Work::Fill => "10,000 servers of one service, from nothing",
+                Work::Changes => "Single changes of weights in that table",
+            };
+            let _ = write!(
+                text,
+                "\n**{of}:** {} thousand instructions for each.\n\n",
+                Number(*each)
+            );
+        }
+        text.push_str(&table(&records.of(SELF, name), &records.of(INCLUSIVE, name)));
+    }
+    text.push_str(MENDED);
+    Section {
+        title: "Profile of the agent's programming",
+        text,
+        ..Section::default()
+    }
+}
+
+/// Both rankings side by side.
+fn table(own: &Records, inclusive: &Records) -> String {
+    let mut text = "| | itself | % | with what it calls | % |\n|---|---|---|---|---|\n".to_owned();
+    let rows = own.0.len().max(inclusive.0.len());
+    for row in 0..rows {
+        let cell = |records: &Records| {
+            let found = records.0.get(row);
+            found.map_or_else(
+                || " | ".to_owned(),
+                |it| format!("`{}` | {}", it.contender.replace('|', "\\|"), Number(it.value)),
+            )
+        };
+        let _ = writeln!(text, "| {} | {} | {} |", row + 1, cell(own), cell(inclusive));
+    }
+    text
+}
+
+const INTRODUCTION: &str = "Which functions take which part of the instructions, counted by callgrind. The agent's own way \
+(plan, encode, send, wait for the acknowledgment) runs in a node's kernel with IPVS; what the kernel itself does for it is \
+outside of the count. Instructions are no time: a wait counts nothing, and memory that is far away counts no more than a \
+register. *Itself* names every function, of libraries too; *with what it calls* only the agent's own.
+";
+
+const MENDED: &str = "
+What was mended because of it:
+
+- A change was read back at once, and with it all servers of its service. The kernel's acknowledgment is now taken for what it
+  is; what was changed is read back a moment later, when nobody waits for it.
+- Before a change the whole table was copied, the connections of every server were listed, and each server was looked up in the
+  other table several times. Now both tables are walked along once, and copied only if a server drains or warms up.
+- The connections of servers that go were read with every change. Now they are read when a drain may end.
+";

@@ -1,0 +1,141 @@
+//! The whole agent with a file in place of Kubernetes.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::{Args, Parser as _};
+use lb_agent::cli;
+
+use super::eyes;
+use super::table::address;
+
+/// The file that it follows.
+const FILE: &str = "web.yaml";
+/// The most endpoints of a slice.
+const SLICE: usize = 1_000;
+/// Between two looks at whether it is done.
+const POLL: Duration = Duration::from_millis(5);
+/// How long it may take.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// The agent, as its own program runs it.
+#[derive(Args)]
+pub struct Agent {
+    /// The file that it follows.
+    #[arg(long)]
+    file: PathBuf,
+}
+
+impl Agent {
+    /// Serves until told to stop.
+    pub fn run(&self) -> Result<()> {
+        tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+        let file = self.file.display().to_string();
+        let parsed =
+            cli::Cli::try_parse_from(["lb-agent", "serve", "--file", &file, "--pod-ips", "10.98.0.1"])?;
+        let cli::Command::Serve(arguments) = parsed.command else {
+            bail!("no agent that serves");
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(lb_agent::serve::run(arguments))
+    }
+}
+
+/// It runs, and is stopped when dropped.
+pub(super) struct ServeFile(Child);
+
+impl ServeFile {
+    /// Starts it with nothing to serve, and waits until that is in the kernel.
+    pub(super) fn start() -> Result<Self> {
+        replace(0)?;
+        let log = File::create("agent.log")?;
+        let child = Command::new(std::env::current_exe()?)
+            .args(["inside", "agent", "--file", FILE])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .context("could not start the agent")?;
+        let started = Self(child);
+        let deadline = Instant::now() + PATIENCE;
+        while !fs::read_to_string("agent.log")?.contains("programmed") {
+            ensure!(Instant::now() < deadline, "the agent does not start: {}", said());
+            sleep(POLL);
+        }
+        Ok(started)
+    }
+
+    /// Gives it a file with so many servers, and tells how long it took until the kernel had them.
+    pub(super) fn serve(&mut self, servers: usize) -> Result<Duration> {
+        let start = replace(servers)?;
+        while eyes::held()?.len() != servers {
+            ensure!(self.0.try_wait()?.is_none(), "the agent ended: {}", said());
+            ensure!(start.elapsed() < PATIENCE, "the agent is not done: {}", said());
+            sleep(POLL);
+        }
+        Ok(start.elapsed())
+    }
+}
+
+impl Drop for ServeFile {
+    fn drop(&mut self) {
+        let _: std::io::Result<()> = self.0.kill();
+        let _: std::io::Result<_> = self.0.wait();
+    }
+}
+
+fn said() -> String {
+    let text = fs::read_to_string("agent.log").unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(5)..].join("\n")
+}
+
+/// Replaces the file at once, and tells when.
+fn replace(servers: usize) -> Result<Instant> {
+    let new = Path::new(FILE).with_extension("new");
+    fs::write(&new, text(servers))?;
+    let now = Instant::now();
+    fs::rename(&new, FILE)?;
+    Ok(now)
+}
+
+fn text(servers: usize) -> String {
+    let mut text = "{apiVersion: portablelb.io/v1alpha1, kind: PortableLoadBalancer, metadata: {name: web, generation: 1}, \
+                    spec: {backends: {service: {name: web}}, ports: [{name: http, port: 1000, targetPort: 8080}]}}\n"
+        .to_owned();
+    for first in (0..servers).step_by(SLICE) {
+        let _ = write!(
+            text,
+            "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\naddressType: IPv4\n\
+             metadata: {{name: web-{first}, labels: {{kubernetes.io/service-name: web}}}}\n\
+             ports: [{{name: http, port: 8080, protocol: TCP}}]\nendpoints:\n"
+        );
+        for number in first..servers.min(first + SLICE) {
+            let _ = writeln!(
+                text,
+                "- {{addresses: [{}], conditions: {{ready: true}}}}",
+                address(number).ip()
+            );
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_is_what_the_agent_reads() {
+        let facts = lb_agent::file::parse(&text(SLICE + 1)).unwrap();
+        assert!(!facts.is_empty());
+        lb_agent::file::parse(&text(0)).unwrap();
+    }
+}

@@ -1,0 +1,174 @@
+//! A client, web pods and balancers on one link: the scene in which balancers are loaded.
+//!
+//! Every balancer has a kernel or a network namespace of its own, is set up before the first value is measured, and
+//! rests while another is loaded. So values of one round are seconds apart, and no rule of one is in another's way.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use self::contender::{Contender, Setup};
+use self::folder::Folder;
+use self::net::Link;
+use self::place::{Machine, Place, Room};
+use self::web::Pod;
+
+pub mod ask;
+pub mod contender;
+pub mod cpus;
+pub mod folder;
+pub mod net;
+pub mod place;
+pub mod web;
+
+/// Where balancers are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Each in a User Mode Linux machine, beside whom client and pods are on this kernel.
+    Machines,
+    /// Each in a network namespace of this kernel, as client and pods are.
+    Namespaces,
+}
+
+/// How long a balancer may take until it serves all pods.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// One of those who are compared.
+struct Balancer {
+    contender: Contender,
+    place: Box<dyn Place>,
+    setup: Setup,
+}
+
+/// The whole scene; it goes when dropped.
+pub struct Site {
+    // In the order in which they end.
+    balancers: Vec<Balancer>,
+    pods: Vec<Pod>,
+    link: Link,
+    folder: Folder,
+}
+
+impl Site {
+    /// Makes client, pods and balancers, which serve nothing yet.
+    pub fn build(form: Form, contenders: &[Contender], pods: usize) -> Result<Self> {
+        let folder = Folder::create("site")?;
+        let link = Link::create()?;
+        let mut site = Self {
+            balancers: Vec::new(),
+            pods: Vec::new(),
+            link,
+            folder,
+        };
+        for (index, contender) in contenders.iter().enumerate() {
+            site.add(form, index, *contender)?;
+        }
+        for index in 0..pods {
+            site.pods.push(Pod::make(&site.link, index)?);
+        }
+        for balancer in &mut site.balancers {
+            balancer.place.wait().context(balancer.contender.name())?;
+            for pod in &site.pods {
+                balancer.contender.prepare(pod, &balancer.setup.agent)?;
+            }
+        }
+        Ok(site)
+    }
+
+    fn add(&mut self, form: Form, index: usize, contender: Contender) -> Result<()> {
+        let folder = self.folder.path().join(contender.name());
+        std::fs::create_dir_all(&folder)?;
+        let place: Box<dyn Place> = match form {
+            Form::Machines => Box::new(Machine::boot(&self.link, &folder, index)?),
+            Form::Namespaces => Box::new(Room::make(&self.link, index)?),
+        };
+        let setup = Setup {
+            folder,
+            address: net::balancer(index),
+            agent: agent()?,
+        };
+        self.balancers.push(Balancer {
+            contender,
+            place,
+            setup,
+        });
+        Ok(())
+    }
+
+    /// Starts the pods' servers anew, each answering at most so many requests a second.
+    pub fn serve(&mut self, limit: Option<u32>) -> Result<()> {
+        let folder = self.folder.path();
+        self.pods.iter_mut().try_for_each(|pod| pod.serve(folder, limit))
+    }
+
+    /// Lets every balancer balance over the first pods, and waits until each does. Pods may only become more.
+    pub fn balance(&mut self, pods: usize) -> Result<()> {
+        let servers: Vec<&str> = self
+            .pods
+            .iter()
+            .take(pods)
+            .map(|pod| pod.address.as_str())
+            .collect();
+        let wanted: BTreeSet<&str> = servers.iter().copied().collect();
+        for balancer in &mut self.balancers {
+            let name = balancer.contender.name();
+            let script = balancer.contender.write(&balancer.setup, &servers)?;
+            balancer.place.run(&script).context(name)?;
+        }
+        for balancer in &self.balancers {
+            let address = balancer.contender.asked(&balancer.setup.address);
+            let answered = ask::until_all(&self.link, &address, &wanted, PATIENCE);
+            answered.with_context(|| balancer.contender.name())?;
+        }
+        Ok(())
+    }
+
+    /// The contenders in the order of a round: each round begins with another one.
+    #[must_use]
+    pub fn order(&self, round: u32) -> Vec<Contender> {
+        let mut order: Vec<Contender> = self.balancers.iter().map(|one| one.contender).collect();
+        let turn = usize::try_from(round).unwrap_or_default() % order.len().max(1);
+        order.rotate_left(turn);
+        if round % 2 == 1 {
+            order.reverse();
+        }
+        order
+    }
+
+    /// What the client asks to reach a contender's pods.
+    pub fn address(&self, contender: Contender) -> Result<String> {
+        let one = self.find(contender);
+        let one = one.with_context(|| format!("{} is not here", contender.name()))?;
+        Ok(one.contender.asked(&one.setup.address))
+    }
+
+    /// Processor time that a contender's machine has taken; none if it is not a machine of its own.
+    #[must_use]
+    pub fn processor_time(&self, contender: Contender) -> Option<Duration> {
+        self.find(contender)?.place.processor_time()
+    }
+
+    fn find(&self, contender: Contender) -> Option<&Balancer> {
+        self.balancers.iter().find(|one| one.contender == contender)
+    }
+
+    /// The link, with the client at it.
+    #[must_use]
+    pub fn link(&self) -> &Link {
+        &self.link
+    }
+}
+
+/// The agent's program, which cargo built beside this one.
+fn agent() -> Result<std::path::PathBuf> {
+    let program = std::env::current_exe()?;
+    let agent = program.parent().unwrap_or(Path::new("/")).join("lb-agent");
+    anyhow::ensure!(
+        agent.exists(),
+        "{} is missing: cargo build --release --bin lb-agent",
+        agent.display()
+    );
+    Ok(agent)
+}

@@ -1,0 +1,199 @@
+//! A Service of made-up servers: no pod has their addresses, but whoever programs a kernel does not know that.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use e2e::cluster::Space;
+use futures::stream::{self, StreamExt, TryStreamExt};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::PostParams;
+use kube::{Api, Client};
+use serde_json::{Value, json};
+
+use super::watch::now;
+
+/// As many as the controller of Kubernetes puts into a slice.
+const PER_SLICE: usize = 100;
+/// The port of all servers.
+pub const PORT: u16 = 8080;
+/// So many requests are on their way at a time.
+const AT_ONCE: usize = 8;
+
+/// Who is to balance over the servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// Any kube-proxy.
+    KubeProxy,
+    /// No kube-proxy: the Service carries the label by which they leave it to others.
+    Ours,
+}
+
+impl Audience {
+    fn label(self, service: &str) -> Value {
+        match self {
+            Self::KubeProxy => json!({"kubernetes.io/service-name": service}),
+            Self::Ours => json!({
+                "kubernetes.io/service-name": service,
+                "service.kubernetes.io/service-proxy-name": "portable-lb-bench",
+            }),
+        }
+    }
+}
+
+/// A Service, and its slices as they were written last.
+pub struct Fleet {
+    /// The Service's name.
+    pub name: String,
+    slices: Vec<EndpointSlice>,
+    /// How many addresses were used.
+    used: u32,
+}
+
+/// A change that was written.
+#[derive(Clone, Copy, Debug)]
+pub struct Change {
+    /// The server that is new.
+    pub server: SocketAddrV4,
+    /// When its writing began, in nanoseconds of the Unix epoch.
+    pub begun: u64,
+    /// When the API server had answered.
+    pub written: u64,
+}
+
+impl Fleet {
+    /// Makes the Service with so many servers.
+    pub fn create(space: &Space<'_>, name: &str, size: usize, audience: Audience) -> Result<Self> {
+        let labels = audience.label(name);
+        let service = json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "labels": labels},
+            "spec": {"ports": [{"name": "http", "port": 80, "targetPort": PORT}]},
+        });
+        space.apply(&service.to_string())?;
+        let mut fleet = Self {
+            name: name.to_owned(),
+            slices: Vec::new(),
+            used: 0,
+        };
+        let mut left = size;
+        while left > 0 {
+            let count = left.min(PER_SLICE);
+            let slice = fleet.slice(&space.name, &labels, count)?;
+            fleet.slices.push(slice);
+            left -= count;
+        }
+        space.run(|client| fleet.write_all(client, &space.name))?;
+        Ok(fleet)
+    }
+
+    fn slice(&mut self, namespace: &str, labels: &Value, count: usize) -> Result<EndpointSlice> {
+        let endpoint = |address: Ipv4Addr| {
+            json!({
+                "addresses": [address], "conditions": {"ready": true, "serving": true, "terminating": false},
+                "targetRef": {"kind": "Pod", "namespace": namespace, "name": format!("made-up-{address}")},
+            })
+        };
+        let endpoints: Vec<Value> = (0..count).map(|_| endpoint(self.next_address())).collect();
+        let name = format!("{}-{}", self.name, self.slices.len());
+        let slice = json!({
+            "metadata": {"name": name, "namespace": namespace, "labels": labels},
+            "addressType": "IPv4", "endpoints": endpoints,
+            "ports": [{"name": "http", "port": PORT, "protocol": "TCP"}],
+        });
+        serde_json::from_value(slice).context("a slice")
+    }
+
+    /// Addresses are never used again, so that what is new is told from what was there.
+    fn next_address(&mut self) -> Ipv4Addr {
+        let address = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 200, 0, 1)) + self.used);
+        self.used += 1;
+        address
+    }
+
+    async fn write_all(&self, client: Client, namespace: &str) -> Result<()> {
+        let api: Api<EndpointSlice> = Api::namespaced(client, namespace);
+        let create = |slice: EndpointSlice| {
+            let api = api.clone();
+            async move { api.create(&PostParams::default(), &slice).await }
+        };
+        let all = stream::iter(self.slices.clone())
+            .map(create)
+            .buffer_unordered(AT_ONCE);
+        all.try_for_each(|_| async { Ok(()) }).await?;
+        Ok(())
+    }
+
+    /// Puts a new server into the place of another, as when a pod is replaced.
+    /// What is to see it is told first.
+    pub fn change_watched(
+        &mut self,
+        space: &Space<'_>,
+        watch: impl FnOnce(SocketAddrV4) -> Result<()>,
+    ) -> Result<Change> {
+        let (slice, server) = self.replace_one();
+        watch(server)?;
+        space.run(|client| async move {
+            let api: Api<EndpointSlice> = Api::namespaced(client, &space.name);
+            let begun = now();
+            let name = slice.metadata.name.clone().unwrap_or_default();
+            api.replace(&name, &PostParams::default(), &slice).await?;
+            let written = now();
+            Ok(Change {
+                server,
+                begun,
+                written,
+            })
+        })
+    }
+
+    /// Replaces one server after the other at an even pace, and returns how many a second it came to.
+    pub fn change_steadily(&mut self, space: &Space<'_>, per_second: u32, seconds: u32) -> Result<f64> {
+        let changes: Vec<_> = (0..per_second * seconds).map(|_| self.replace_one().0).collect();
+        let count = changes.len();
+        space.run(|client| async move {
+            let api: Api<EndpointSlice> = Api::namespaced(client, &space.name);
+            let begin = tokio::time::Instant::now();
+            let write = |(number, slice): (usize, EndpointSlice)| {
+                let api = api.clone();
+                let due =
+                    begin + Duration::from_secs(1) * u32::try_from(number).unwrap_or(u32::MAX) / per_second;
+                async move {
+                    tokio::time::sleep_until(due).await;
+                    let name = slice.metadata.name.clone().unwrap_or_default();
+                    api.replace(&name, &PostParams::default(), &slice).await
+                }
+            };
+            let all = stream::iter(changes.into_iter().enumerate())
+                .map(write)
+                .buffered(AT_ONCE);
+            all.try_for_each(|_| async { Ok(()) }).await?;
+            #[allow(clippy::cast_precision_loss, reason = "a few thousand")]
+            Ok(count as f64 / begin.elapsed().as_secs_f64())
+        })
+    }
+
+    fn replace_one(&mut self) -> (EndpointSlice, SocketAddrV4) {
+        let address = self.next_address();
+        let number = usize::try_from(self.used).unwrap_or_default();
+        let at = number % self.slices.len();
+        let slice = &mut self.slices[at];
+        let place = (number / 7) % slice.endpoints.len();
+        slice.endpoints[place].addresses = vec![address.to_string()];
+        (slice.clone(), SocketAddrV4::new(address, PORT))
+    }
+}
+
+/// Our balancer in front of a fleet, with its one agent on this node.
+#[must_use]
+pub fn balancer(service: &str, node: &str) -> String {
+    json!({
+        "apiVersion": "portablelb.io/v1alpha1", "kind": "PortableLoadBalancer", "metadata": {"name": service},
+        "spec": {
+            "backends": {"type": "Service", "service": {"name": service}},
+            "ports": [{"name": "http", "port": 80, "targetPort": PORT}],
+            "scheduler": {"name": "rr"}, "redundancy": {"replicas": 1}, "exposure": {"type": "PodIP"},
+            "agent": {"nodeSelector": {"kubernetes.io/hostname": node}},
+        },
+    })
+    .to_string()
+}

@@ -1,0 +1,153 @@
+//! Requests a second over the number of web pods: the papers' main figure.
+
+use anyhow::Result;
+
+use crate::plan::Plan;
+use crate::record::{Record, Records};
+use crate::site::contender::Contender;
+use crate::site::{Form, Site};
+use crate::suite::{Section, Suite};
+
+pub mod one_kernel;
+mod section;
+pub mod wrk;
+
+use self::wrk::Load;
+
+/// The suite.
+pub struct Throughput;
+
+/// What is measured.
+const FIGURE: &str = "throughput";
+/// Questions that were not answered well.
+const ERRORS: &str = "errors";
+/// Processor time that the balancer's machine takes for a request.
+const COST: &str = "cost";
+/// So much a pod is allowed to answer.
+const LIMIT: &str = "pod-limit";
+/// The balancer's kernel is its own, and the only one that is short of time.
+const OWN: &str = "own-kernel";
+/// Client, balancer and pods share a kernel.
+const ONE: &str = "one-kernel";
+/// As many pods as the busiest balancer has pods' worth of requests.
+const PODS_WORTH: f64 = 4.0;
+
+const OWN_KERNEL: [Contender; 9] = [
+    Contender::Ours,
+    Contender::OursDr,
+    Contender::Ipvsadm,
+    Contender::IpvsadmMark,
+    Contender::Keepalived,
+    Contender::Dnat,
+    Contender::NginxStream,
+    Contender::NginxHttp,
+    Contender::Haproxy,
+];
+
+impl Suite for Throughput {
+    fn name(&self) -> &'static str {
+        "throughput"
+    }
+
+    fn measure(&self, plan: Plan, records: &mut Records) -> Result<()> {
+        own_kernel(plan, records)?;
+        one_kernel::measure(plan, records)
+    }
+
+    fn section(&self, records: &Records) -> Result<Section> {
+        section::of(records)
+    }
+}
+
+fn own_kernel(plan: Plan, records: &mut Records) -> Result<()> {
+    let xs: &[usize] = plan.pick(&[1, 2, 4, 16], &[8]);
+    let load = Load {
+        connections: 64,
+        seconds: plan.pick(2, 1),
+    };
+    let mut site = Site::build(Form::Machines, &OWN_KERNEL, xs.last().copied().unwrap_or(1))?;
+    site.serve(None)?;
+    site.balance(xs[0])?;
+    let most = wrk::run(&site, Contender::Dnat, load)?.requests;
+    let limit = limit(most);
+    records.0.push(Record {
+        figure: LIMIT.to_owned(),
+        setting: OWN.to_owned(),
+        contender: "pod".to_owned(),
+        x: 1.0,
+        round: 0,
+        value: f64::from(limit),
+        unit: "requests/s".to_owned(),
+    });
+    site.serve(Some(limit))?;
+    for &pods in xs {
+        println!("{OWN}: {pods} pods");
+        site.balance(pods)?;
+        rounds(
+            &site,
+            plan.pick(5, 1),
+            Scene {
+                setting: OWN,
+                pods,
+                load,
+            },
+            records,
+        )?;
+    }
+    Ok(())
+}
+
+/// What one pod may answer.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a rate of requests"
+)]
+fn limit(most: f64) -> u32 {
+    ((most / PODS_WORTH) as u32).max(100)
+}
+
+/// What rounds are of.
+#[derive(Clone, Copy)]
+struct Scene {
+    setting: &'static str,
+    pods: usize,
+    load: Load,
+}
+
+/// Loads all contenders in turns.
+fn rounds(site: &Site, rounds: u32, scene: Scene, records: &mut Records) -> Result<()> {
+    for round in 0..rounds {
+        for contender in site.order(round) {
+            let before = site.processor_time(contender);
+            let answered = wrk::run(site, contender, scene.load)?;
+            let used = site.processor_time(contender).zip(before);
+            let record = |figure: &str, value: f64, unit: &str| Record {
+                figure: figure.to_owned(),
+                setting: scene.setting.to_owned(),
+                contender: contender.name().to_owned(),
+                x: f64::from(u32::try_from(scene.pods).unwrap_or_default()),
+                round,
+                value,
+                unit: unit.to_owned(),
+            };
+            records.0.push(record(FIGURE, answered.requests, "requests/s"));
+            records.0.push(record(ERRORS, answered.errors, "requests"));
+            if let Some((after, before)) = used {
+                let micros = after.saturating_sub(before).as_secs_f64() * 1e6 / answered.count.max(1.0);
+                records.0.push(record(COST, micros, "µs/request"));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn four_pods_can_do_what_a_balancer_can() {
+        assert_eq!((limit(4001.0), limit(0.0)), (1000, 100));
+    }
+}

@@ -1,0 +1,93 @@
+//! Client, balancers and pods in one machine: the papers' order with the means of one kernel.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+
+use super::wrk::Load;
+use super::{ONE, Scene, rounds};
+use crate::plan::Plan;
+use crate::record::Records;
+use crate::site::contender::Contender;
+use crate::site::folder::Folder;
+use crate::site::place::{Machine, Place as _};
+use crate::site::{Form, Site};
+
+const PODS: usize = 4;
+const LONGEST: Duration = Duration::from_mins(5);
+const CONTENDERS: [Contender; 10] = [
+    Contender::Ours,
+    Contender::OursDr,
+    Contender::OursTun,
+    Contender::Ipvsadm,
+    Contender::IpvsadmMark,
+    Contender::Keepalived,
+    Contender::Dnat,
+    Contender::NginxStream,
+    Contender::NginxHttp,
+    Contender::Haproxy,
+];
+
+/// What runs in the machine.
+#[derive(Args, Debug)]
+pub struct Inside {
+    /// Where the values go.
+    #[arg(long)]
+    records: PathBuf,
+    /// Few rounds.
+    #[arg(long)]
+    quick: bool,
+}
+
+impl Inside {
+    /// Measures. What was measured is kept if it fails.
+    pub fn run(&self) -> Result<()> {
+        let plan = if self.quick { Plan::Quick } else { Plan::Full };
+        let mut records = Records::default();
+        let done = inside(plan, &mut records);
+        records.write(&self.records)?;
+        done
+    }
+}
+
+fn inside(plan: Plan, records: &mut Records) -> Result<()> {
+    let mut site = Site::build(Form::Namespaces, &CONTENDERS, PODS)?;
+    site.serve(None)?;
+    site.balance(PODS)?;
+    let load = Load {
+        connections: 32,
+        seconds: plan.pick(2, 1),
+    };
+    let scene = Scene {
+        setting: ONE,
+        pods: PODS,
+        load,
+    };
+    rounds(&site, plan.pick(5, 1), scene, records)
+}
+
+/// Boots the machine, measures in it, and takes over its values.
+pub(super) fn measure(plan: Plan, records: &mut Records) -> Result<()> {
+    println!("{ONE}");
+    let folder = Folder::create("one-kernel")?;
+    let values = folder.path().join("records.csv");
+    let script = folder.path().join("measure.sh");
+    std::fs::write(
+        &script,
+        format!(
+            "exec {} inside one-kernel --records {} {}\n",
+            std::env::current_exe()?.display(),
+            values.display(),
+            plan.pick("", "--quick")
+        ),
+    )?;
+    let mut machine = Machine::alone(folder.path(), LONGEST)?;
+    machine.wait()?;
+    let done = machine.run(&script);
+    if values.exists() {
+        records.0.extend(Records::read(&values)?.0);
+    }
+    done.context("in the machine")
+}
