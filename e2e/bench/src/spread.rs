@@ -54,13 +54,13 @@ pub struct Number(pub f64);
 impl Display for Number {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let size = self.0.abs();
-        let decimals = match size {
-            _ if size == 0.0 || size >= 100.0 => 0,
-            _ if size >= 10.0 => 1,
-            _ if size >= 1.0 => 2,
-            _ if size >= 0.1 => 3,
-            _ => 4,
+        #[allow(clippy::cast_possible_truncation, reason = "the exponent of a finite number")]
+        let decimals = if size > 0.0 && size.is_finite() {
+            (2 - size.log10().floor() as i32).clamp(0, 9)
+        } else {
+            0
         };
+        let decimals = usize::try_from(decimals).unwrap_or_default();
         write!(f, "{:.decimals$}", self.0)
     }
 }
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn three_digits_count() {
-        let text = [0.0, 0.01234, 0.1234, 1.234, 12.34, 1234.5].map(|value| Number(value).to_string());
-        assert_eq!(text, ["0", "0.0123", "0.123", "1.23", "12.3", "1234"]);
+        let text = [0.0, 0.000_012_34, 0.01234, 0.1234, 1.234, 12.34, 1234.5].map(|value| Number(value).to_string());
+        assert_eq!(text, ["0", "0.0000123", "0.0123", "0.123", "1.23", "12.3", "1234"]);
     }
 }

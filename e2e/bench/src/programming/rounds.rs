@@ -17,8 +17,10 @@ use super::table::Spread;
 use crate::plan::Plan;
 use crate::record::{OURS, Record, Records};
 
-/// Numbers of servers.
-pub(super) const SIZES: [usize; 4] = [10, 100, 1_000, 10_000];
+/// Numbers of servers. A quick run leaves out what takes `ipvsadm` and keepalived long.
+fn sizes(plan: Plan) -> &'static [usize] {
+    plan.pick(&[10, 100, 1_000, 10_000], &[10, 1_000])
+}
 /// So many servers change at once, in the largest table.
 pub(super) const AT_ONCE: usize = 1_000;
 /// So many calls of `ipvsadm` are measured.
@@ -49,6 +51,8 @@ struct Scene {
     servers: usize,
     round: u32,
     repeats: u32,
+    /// Whether many changes are made at once too.
+    is_largest: bool,
 }
 
 /// Measures everything, and keeps at `path` what was measured so far.
@@ -56,15 +60,17 @@ pub(super) fn measure(plan: Plan, path: &Path) -> Result<()> {
     settle_in(Path::new("/run/bench"))?;
     let mut records = Records::default();
     let (rounds, repeats) = plan.pick((3, 5), (1, 3));
+    let scene = |(spread, servers): (Spread, usize), round, repeats| Scene {
+        spread,
+        servers,
+        round,
+        repeats,
+        is_largest: sizes(plan).last() == Some(&servers),
+    };
     for round in 0..rounds {
         for spread in Spread::ALL {
-            for servers in SIZES {
-                let scene = Scene {
-                    spread,
-                    servers,
-                    round,
-                    repeats,
-                };
+            for &servers in sizes(plan) {
+                let scene = scene((spread, servers), round, repeats);
                 let mut contenders = [Who::Ours, Who::Restore, Who::Keepalived];
                 contenders.rotate_left(round as usize % 3);
                 for who in contenders {
@@ -75,13 +81,8 @@ pub(super) fn measure(plan: Plan, path: &Path) -> Result<()> {
                 }
             }
         }
-        for servers in SIZES {
-            let scene = Scene {
-                spread: Spread::One,
-                servers,
-                round,
-                repeats: plan.pick(3, 1),
-            };
+        for &servers in sizes(plan) {
+            let scene = scene((Spread::One, servers), round, plan.pick(3, 1));
             let found = in_namespace(move || scene.serve());
             records
                 .0
@@ -156,7 +157,7 @@ impl Scene {
             stage.go(REMOVE, repeat, &|table| spread.remove(table, servers))?;
         }
         eyes::check(&stage.table)?;
-        if SIZES.last() == Some(&servers) {
+        if self.is_largest {
             stage.go(AT_ONCE_FIGURE, 0, &|table| {
                 (0..AT_ONCE).for_each(|number| spread.weigh(table, number * servers / AT_ONCE, 3));
             })?;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 
-use super::rounds::{ADD, AT_ONCE, AT_ONCE_FIGURE, CALL, FILE_ADD, FILE_FILL, FILL, REMOVE, SIZES, WEIGHT};
+use super::rounds::{ADD, AT_ONCE, AT_ONCE_FIGURE, CALL, FILE_ADD, FILE_FILL, FILL, REMOVE, WEIGHT};
 use super::table::Spread;
 use crate::plot::{Axes, Line, lines};
 use crate::record::{OURS, Records};
@@ -71,7 +71,10 @@ fn heading(figure: &str) -> String {
 }
 
 fn rows(records: &Records, spread: Spread, rows: &mut Vec<Row>) {
-    let (name, largest) = (spread.name(), largest());
+    let name = spread.name();
+    let Some((smallest, largest)) = sizes(records, name) else {
+        return;
+    };
     let restore = Some(Target::AtMost(OF_RESTORE));
     let what = format!("programming {largest} servers from nothing, {name}");
     let fill = records.of(FILL, name).at(largest);
@@ -86,7 +89,7 @@ fn rows(records: &Records, spread: Spread, rows: &mut Vec<Row>) {
     rows.extend(Row::compare(&what, &at_once, RESTORE, restore));
     rows.extend(Row::compare(&what, &at_once, "keepalived", None));
     let (few, many) = (
-        one_change(records, name, smallest()),
+        one_change(records, name, smallest),
         one_change(records, name, largest),
     );
     let what = format!("one change among {largest} servers, {name}");
@@ -98,14 +101,10 @@ fn rows(records: &Records, spread: Spread, rows: &mut Vec<Row>) {
     ));
 }
 
-#[allow(clippy::cast_precision_loss, reason = "sizes are small")]
-fn smallest() -> f64 {
-    SIZES[0] as f64
-}
-
-#[allow(clippy::cast_precision_loss, reason = "sizes are small")]
-fn largest() -> f64 {
-    SIZES[SIZES.len() - 1] as f64
+/// The fewest and the most servers.
+fn sizes(records: &Records, setting: &str) -> Option<(f64, f64)> {
+    let all = records.of(FILL, setting).xs();
+    all.first().copied().zip(all.last().copied())
 }
 
 /// What one server of a table from nothing took.
@@ -159,9 +158,12 @@ fn median(ours: &Records, theirs: &Records) -> Option<f64> {
 
 /// What one change costs in the largest table, beside the smallest.
 fn growth(records: &Records, name: &str) -> String {
+    let Some((smallest, largest)) = sizes(records, name) else {
+        return String::new();
+    };
     let (large, small) = (
-        one_change(records, name, largest()),
-        one_change(records, name, smallest()),
+        one_change(records, name, largest),
+        one_change(records, name, smallest),
     );
     let middle = |of: &Records| spread::Spread::of(&of.values()).map(|spread| spread.median);
     let (Some(growth), Some((more, less))) = (median(&large, &small), middle(&large).zip(middle(&small)))
@@ -178,10 +180,8 @@ fn growth(records: &Records, name: &str) -> String {
         )
     };
     format!(
-        " One change among {} servers takes {} times what it takes among {}, {word} of {OF_SMALLEST}.",
-        largest(),
-        Number(growth),
-        smallest()
+        " One change among {largest} servers takes {} times what it takes among {smallest}, {word} of {OF_SMALLEST}.",
+        Number(growth)
     )
 }
 
