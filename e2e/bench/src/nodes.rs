@@ -122,7 +122,7 @@ struct Place {
 
 /// Loads one contender after the other, in rounds: who comes first and who follows whom changes with each.
 fn measure_all(stage: &Stage<'_>, setting: &'static str, plan: Plan, records: &mut Records) -> Result<()> {
-    for round in 0..plan.pick(5, 1) {
+    for round in 0..plan.pick(3, 1) {
         let mut contenders = stage.contenders()?;
         // The first run after a change pays for it, so it does not count.
         if let Some(last) = contenders.last().filter(|_| round == 0) {

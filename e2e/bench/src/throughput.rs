@@ -85,7 +85,7 @@ fn own_kernel(plan: Plan, records: &mut Records) -> Result<()> {
         site.balance(pods)?;
         rounds(
             &site,
-            plan.pick(5, 1),
+            plan.pick(4, 1),
             Scene {
                 setting: OWN,
                 pods,

@@ -38,8 +38,8 @@ pub(super) fn measure(space: &Space<'_>, plan: Plan, records: &mut Records) -> R
     let (full, quick) = (
         Counts {
             ours: 67,
-            iptables: 20,
-            ipvs: 10,
+            iptables: 14,
+            ipvs: 6,
         },
         Counts {
             ours: 20,

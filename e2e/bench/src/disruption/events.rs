@@ -87,17 +87,17 @@ pub(super) const ALL: [Event; 6] = [
 
 /// The node that dies.
 pub(super) const VICTIM: &str = "node3";
+const NODES: [&str; 3] = ["node1", "node2", VICTIM];
 /// How long it is dead: longer than it takes the cluster to notice.
 const DEAD: Duration = Duration::from_mins(1);
 
+/// One after the other: containers that start at the same time would share the node's only processor.
 fn kill_containers(stage: &Stage<'_, '_>, agents: &[[Agent; 2]], _: usize) -> Result<()> {
+    stage.signal_kube_proxy("KILL")?;
     for [agent, _] in agents {
         let (node, container) = (&agent.node, &agent.container);
         let words = format!("node exec {node} -- ctr -n k8s.io tasks kill --signal SIGKILL {container}");
         stage.space.lab(&words)?;
-    }
-    stage.signal_kube_proxy("KILL")?;
-    for [agent, _] in agents {
         until(&format!("{} is back", agent.pod), CONTAINER, || {
             let now = Agent::from_pod(&stage.space.get(AGENTS, &agent.pod)?)?;
             ensure!(now.restarts > agent.restarts, "it was not started again");
@@ -108,14 +108,15 @@ fn kill_containers(stage: &Stage<'_, '_>, agents: &[[Agent; 2]], _: usize) -> Re
 }
 
 fn delete_pods(stage: &Stage<'_, '_>, agents: &[[Agent; 2]], _: usize) -> Result<()> {
-    let pods: Vec<&str> = agents.iter().map(|[agent, _]| agent.pod.as_str()).collect();
-    let pods = pods.join(" ");
-    kubectl(&format!("--namespace {AGENTS} delete pod {pods} --wait=false"))?;
     stage.signal_kube_proxy("TERM")?;
-    kubectl(&format!(
-        "--namespace {AGENTS} wait pod {pods} --for=delete --timeout=120s"
-    ))?;
-    stage.wait_whole()
+    for [agent, _] in agents {
+        kubectl(&format!(
+            "--namespace {AGENTS} delete pod {} --timeout=120s",
+            agent.pod
+        ))?;
+        stage.wait_whole()?;
+    }
+    Ok(())
 }
 
 const IMAGE: &str = "portable-lb/agent";
@@ -124,8 +125,8 @@ const NEXT: &str = "next";
 
 /// To another name of the image, and in the next round back. For Kubernetes that is another version.
 fn change_image(stage: &Stage<'_, '_>, agents: &[[Agent; 2]], round: usize) -> Result<()> {
-    let nodes: BTreeSet<&str> = agents.iter().flatten().map(|agent| agent.node.as_str()).collect();
-    for node in nodes {
+    // A pod that is made anew may come to any of them.
+    for node in NODES {
         let image = |tag| format!("docker.io/{IMAGE}:{tag}");
         let words = format!("ctr -n k8s.io images tag --force {} {}", image(NOW), image(NEXT));
         stage.space.lab(&format!("node exec {node} -- {words}"))?;

@@ -97,7 +97,7 @@ impl<'a, 'b> Scene<'a, 'b> {
     fn measure(&mut self, plan: Plan, records: &mut Records) -> Result<()> {
         let calls = Calls::parse(&kubectl("get --raw /metrics")?);
         let (rest, usages) = self.during(|_| {
-            std::thread::sleep(Duration::from_secs(plan.pick(30, 6)));
+            std::thread::sleep(Duration::from_secs(plan.pick(20, 6)));
             Ok(())
         })?;
         let now = Calls::parse(&kubectl("get --raw /metrics")?);

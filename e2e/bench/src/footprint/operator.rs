@@ -103,7 +103,7 @@ fn rest(
 ) -> Result<()> {
     let calls = || anyhow::Ok(Calls::parse(&server.kubectl(&["get", "--raw", "/metrics"])?.out));
     let (earlier, before, begin) = (calls()?, operator.usage()?, Instant::now());
-    thread::sleep(Duration::from_secs(plan.pick(30, 6)));
+    thread::sleep(Duration::from_secs(plan.pick(20, 6)));
     let took = begin.elapsed();
     let (after, now) = (operator.usage()?, calls()?);
     note(records, point, &Measured::at_rest(before, after, took));

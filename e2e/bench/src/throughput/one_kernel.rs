@@ -65,7 +65,7 @@ fn inside(plan: Plan, records: &mut Records) -> Result<()> {
         pods: PODS,
         load,
     };
-    rounds(&site, plan.pick(5, 1), scene, records)
+    rounds(&site, plan.pick(4, 1), scene, records)
 }
 
 /// Boots the machine, measures in it, and takes over its values.
