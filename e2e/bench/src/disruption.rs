@@ -80,7 +80,7 @@ impl Suite for Disruption {
 }
 
 fn measure(space: &Space<'_>, plan: Plan, records: &mut Records) -> Result<()> {
-    let (balancers, rounds) = plan.pick((5, 2), (2, 1));
+    let (balancers, rounds) = plan.pick((5, 1), (2, 1));
     let stage = Stage::make(space, balancers, Duration::from_secs(plan.pick(60, 15)))?;
     for round in 0..rounds {
         for event in events::ALL

@@ -6,13 +6,14 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-/// The programs that were measured with or against: how each tells its version.
+/// The programs that were measured with or against: how each tells its version, or its package, where it asks the
+/// kernel for IPVS first.
 const PROGRAMS: [(&str, &[&str]); 7] = [
     ("wrk", &["wrk", "-v"]),
     ("nginx", &["nginx", "-v"]),
     ("haproxy", &["haproxy", "-v"]),
     ("keepalived", &["keepalived", "-v"]),
-    ("ipvsadm", &["ipvsadm", "-v"]),
+    ("ipvsadm", &["dpkg-query", "--show", "ipvsadm"]),
     ("iptables", &["iptables-legacy", "-V"]),
     ("Rust", &["rustc", "-V"]),
 ];
