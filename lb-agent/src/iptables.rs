@@ -1,6 +1,6 @@
 //! Our iptables rules as text: rendered, and recognised in the output of `iptables-save`. Pure.
 //!
-//! All rules are in chains of our own, reached by one jump a table; nothing else is ever touched.
+//! All rules are in chains of our own, reached by one jump a hook; nothing else is ever touched.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
