@@ -17,8 +17,6 @@ pub enum Inside {
     Profiled(profile::Profiled),
     /// Client, balancer and servers in one kernel.
     OneKernel(one_kernel::Inside),
-    /// The agent, as its own program runs it.
-    Agent(programming::Agent),
 }
 
 impl Inside {
@@ -29,7 +27,6 @@ impl Inside {
             Self::Profile(inside) => inside.run(),
             Self::Profiled(inside) => inside.run(),
             Self::OneKernel(inside) => inside.run(),
-            Self::Agent(inside) => inside.run(),
         }
     }
 }

@@ -17,7 +17,6 @@ use clap::Args;
 use crate::plan::Plan;
 use crate::record::Records;
 use crate::suite::{Section, Suite};
-pub use serve::Agent;
 
 /// The suite.
 pub struct Programming;

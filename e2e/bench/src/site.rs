@@ -162,7 +162,7 @@ impl Site {
 }
 
 /// The agent's program, which cargo built beside this one.
-fn agent() -> Result<std::path::PathBuf> {
+pub(crate) fn agent() -> Result<std::path::PathBuf> {
     let program = std::env::current_exe()?;
     let agent = program.parent().unwrap_or(Path::new("/")).join("lb-agent");
     anyhow::ensure!(

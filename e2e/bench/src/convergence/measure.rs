@@ -10,12 +10,11 @@ use super::{AGENT, CLOCK, CONVERGENCE, RESOLUTION, WRITTEN, setting};
 use crate::plan::Plan;
 use crate::record::{OURS, Record, Records};
 use crate::stage::fleet::{Audience, Change, Fleet, balancer};
-use crate::stage::node::{Eyes, milliseconds};
+use crate::stage::node::{Eyes, NODES, milliseconds};
 use crate::stage::rival;
 use crate::stage::wire::{Kernel, Request, Sight};
 
-/// All nodes, and who is on which: ours, kube-proxy by iptables, kube-proxy by ipvs. Each block turns them by one.
-const NODES: [&str; 3] = ["node1", "node2", "node3"];
+/// On the nodes behind that of ours. Each block turns the nodes by one.
 const RIVALS: [Kernel; 2] = [Kernel::Iptables, Kernel::Ipvs];
 /// kube-proxy's own pause after each of its syncs, and a little more.
 const REST: Duration = Duration::from_millis(1150);

@@ -13,6 +13,7 @@ use e2e::cluster::{AGENTS, Agent, install, until};
 use k8s_openapi::api::core::v1::Pod;
 
 use super::stage::Stage;
+use crate::stage::node::NODES;
 
 /// By which way clients of ours come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +88,6 @@ pub(super) const ALL: [Event; 6] = [
 
 /// The node that dies.
 pub(super) const VICTIM: &str = "node3";
-const NODES: [&str; 3] = ["node1", "node2", VICTIM];
 /// How long it is dead: longer than it takes the cluster to notice.
 const DEAD: Duration = Duration::from_mins(1);
 

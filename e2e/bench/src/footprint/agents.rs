@@ -12,7 +12,7 @@ use super::{AGENT, CALLS, LOAD, Measured, WRITES, note};
 use crate::plan::Plan;
 use crate::record::{OURS, Records};
 use crate::stage::fleet::{Audience, Fleet, balancer};
-use crate::stage::node::Eyes;
+use crate::stage::node::{Eyes, NODES};
 use crate::stage::rival;
 use crate::stage::wire::{Kernel, Request, Usage, Who};
 
@@ -27,7 +27,11 @@ const SETTLE: Duration = Duration::from_secs(5);
 /// Everything that is measured of agents.
 pub(super) fn measure(plan: Plan, records: &mut Records) -> Result<()> {
     in_namespace("footprint", |space| {
-        let mut eyes = [Eyes::open("node1")?, Eyes::open("node2")?, Eyes::open("node3")?];
+        let mut eyes = [
+            Eyes::open(NODES[0])?,
+            Eyes::open(NODES[1])?,
+            Eyes::open(NODES[2])?,
+        ];
         for eyes in &mut eyes {
             eyes.ask(&Request::SuspendProxy)?;
         }

@@ -17,10 +17,6 @@ use super::table::Spread;
 use crate::plan::Plan;
 use crate::record::{OURS, Record, Records};
 
-/// Numbers of servers. A quick run leaves out what takes `ipvsadm` and keepalived long.
-fn sizes(plan: Plan) -> &'static [usize] {
-    plan.pick(&[10, 100, 1_000, 10_000], &[10, 1_000])
-}
 /// So many servers change at once, in the largest table.
 pub(super) const AT_ONCE: usize = 1_000;
 /// So many calls of `ipvsadm` are measured.
@@ -53,6 +49,11 @@ struct Scene {
     repeats: u32,
     /// Whether many changes are made at once too.
     is_largest: bool,
+}
+
+/// Numbers of servers. A quick run leaves out what takes `ipvsadm` and keepalived long.
+fn sizes(plan: Plan) -> &'static [usize] {
+    plan.pick(&[10, 100, 1_000, 10_000], &[10, 1_000])
 }
 
 /// Measures everything, and keeps at `path` what was measured so far.

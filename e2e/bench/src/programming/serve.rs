@@ -2,17 +2,16 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
-use clap::{Args, Parser as _};
-use lb_agent::cli;
+use anyhow::{Context, Result, ensure};
 
 use super::eyes;
 use super::table::address;
+use crate::site;
 
 /// The file that it follows.
 const FILE: &str = "web.yaml";
@@ -23,31 +22,6 @@ const POLL: Duration = Duration::from_millis(5);
 /// How long it may take.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// The agent, as its own program runs it.
-#[derive(Args)]
-pub struct Agent {
-    /// The file that it follows.
-    #[arg(long)]
-    file: PathBuf,
-}
-
-impl Agent {
-    /// Serves until told to stop.
-    pub fn run(&self) -> Result<()> {
-        tracing_subscriber::fmt().with_writer(std::io::stderr).init();
-        let file = self.file.display().to_string();
-        let parsed =
-            cli::Cli::try_parse_from(["lb-agent", "serve", "--file", &file, "--pod-ips", "10.98.0.1"])?;
-        let cli::Command::Serve(arguments) = parsed.command else {
-            bail!("no agent that serves");
-        };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        runtime.block_on(lb_agent::serve::run(arguments))
-    }
-}
-
 /// It runs, and is stopped when dropped.
 pub(super) struct ServeFile(Child);
 
@@ -56,8 +30,8 @@ impl ServeFile {
     pub(super) fn start() -> Result<Self> {
         replace(0)?;
         let log = File::create("agent.log")?;
-        let child = Command::new(std::env::current_exe()?)
-            .args(["inside", "agent", "--file", FILE])
+        let child = Command::new(site::agent()?)
+            .args(["serve", "--file", FILE, "--pod-ips", "10.98.0.1"])
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

@@ -17,6 +17,9 @@ use e2e::lab::queue::Request as Order;
 use super::watch::now;
 use super::wire::{Answer, Kernel, PORT, Request, Sight, Usage, Who};
 
+/// All nodes of the lab.
+pub const NODES: [&str; 3] = ["node1", "node2", "node3"];
+
 /// How long eyes may take to open, and to answer: longer than they watch.
 const PATIENCE: Duration = Duration::from_secs(90);
 const PAUSE: Duration = Duration::from_millis(100);
