@@ -30,8 +30,9 @@ use crate::sysctl::Needs;
 use crate::trust::Trust;
 use crate::ways::{self, Ways};
 
-/// Changes that come together are done together.
-const COALESCE: Duration = Duration::from_millis(20);
+/// A change that comes after a rest is done at once. Those that come so soon after the last work are done together, so
+/// that a stream of changes costs a bounded part of the processor.
+const REST: Duration = Duration::from_millis(20);
 /// How often draining connections are counted.
 const DRAIN_POLL: Duration = Duration::from_secs(1);
 /// The longest pause after failures in a row: a missing module may be loaded any time.
@@ -193,9 +194,13 @@ impl Agent {
     /// Waits until there is a reason to look at the kernel again.
     async fn wait(&mut self, inlets: &mut Inlets, resync: Instant) {
         let wake_up = self.next_wake_up(resync);
+        let rested = Instant::now() + REST;
         loop {
             tokio::select! {
-                Some(fact) = inlets.facts.recv() => return self.take(fact, &mut inlets.facts).await,
+                Some(fact) = inlets.facts.recv() => {
+                    let learnt = gather(fact, &mut inlets.facts, rested).await;
+                    return self.take(learnt);
+                }
                 Some(done) = inlets.refreshes.recv() => {
                     self.refresh().await;
                     let _ = done.send(());
@@ -210,12 +215,9 @@ impl Agent {
         }
     }
 
-    /// Takes a fact, and those that come right after it.
-    async fn take(&mut self, first: Fact, facts: &mut mpsc::Receiver<Fact>) {
+    fn take(&mut self, learnt: Vec<Fact>) {
         let before = self.facts.refusal().cloned();
-        self.facts.take(first, &self.settings.trust);
-        let end = Instant::now() + COALESCE;
-        while let Ok(Some(fact)) = timeout_at(end, facts.recv()).await {
+        for fact in learnt {
             self.facts.take(fact, &self.settings.trust);
         }
         if let Some(refusal) = self
@@ -262,5 +264,41 @@ impl Agent {
             .map(|it| it.active_connections)
             .sum();
         waited >= limit || waited >= LINGER && active == 0
+    }
+}
+
+/// The first, those that wait behind it, and those that come before all rested.
+async fn gather<T>(first: T, more: &mut mpsc::Receiver<T>, rested: Instant) -> Vec<T> {
+    let mut all = vec![first];
+    while let Ok(Some(next)) = timeout_at(rested, more.recv()).await {
+        all.push(next);
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn after_a_rest_nobody_waits_for_more() {
+        let (sender, mut receiver) = mpsc::channel(4);
+        sender.send(2).await.expect("room");
+        // The sender is alive: to wait for more would be to wait for ever.
+        let rested = Instant::now();
+        assert_eq!(gather(1, &mut receiver, rested).await, [1, 2]);
+        assert_eq!(gather(3, &mut receiver, rested).await, [3]);
+    }
+
+    #[tokio::test]
+    async fn what_comes_before_all_rested_is_done_together() {
+        let (sender, mut receiver) = mpsc::channel(4);
+        let later = async move {
+            tokio::task::yield_now().await;
+            sender.send(2).await
+        };
+        let rested = Instant::now() + Duration::from_hours(1);
+        let (learnt, sent) = tokio::join!(gather(1, &mut receiver, rested), later);
+        assert_eq!((learnt, sent), (vec![1, 2], Ok(())));
     }
 }

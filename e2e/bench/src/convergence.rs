@@ -167,8 +167,8 @@ fn split(setting: &str, records: &Records) -> String {
     };
     format!(
         "\nOf ours, {} ms on average, the API server took {} ms to answer the writer. From hearing of the change to the \
-         kernel the agent itself took {} ms, of which 20 ms are its pause for more changes; the rest, {} ms, is the watch \
-         and reading what it brought, partly while the writer still waits.\n",
+         kernel the agent itself took {} ms; the rest, {} ms, is the watch and reading what it brought, partly while the \
+         writer still waits.\n",
         Number(all),
         Number(written),
         Number(own),
