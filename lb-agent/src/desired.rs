@@ -14,10 +14,9 @@ use crd::PortableLoadBalancerSpec;
 use crd::target::TargetError;
 use ipnetwork::IpNetwork;
 use k8s_openapi::api::core::v1::ServicePort;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use crate::addresses::Addresses;
-use crate::endpoints::{self, Candidates, State};
+use crate::endpoints::{self, Candidates, Slice, State};
 use crate::health::{Checks, Health, Reason, Targets};
 use crate::sysctl::Bypass;
 use crate::table::{Family, Forwarding, Listener, Path, Server, Service, Table, Weight, path_marks};
@@ -34,7 +33,7 @@ pub struct Inputs<'a> {
     /// The Service's ports; `None` where there is no Service.
     pub service_ports: Option<&'a [ServicePort]>,
     /// Its slices.
-    pub slices: &'a [Arc<EndpointSlice>],
+    pub slices: &'a [Arc<Slice>],
     /// Whose addresses are taken.
     pub trust: &'a Trust,
     /// The agent's own addresses.
@@ -130,6 +129,7 @@ impl Desired {
         let of_family = candidates
             .iter()
             .filter(|(at, _)| Family::of(at.ip()) == listener.family);
+        let (mut servers, mut addresses) = (Vec::new(), Vec::new());
         for (at, candidate) in of_family {
             let gateway = inputs
                 .ways
@@ -138,18 +138,21 @@ impl Desired {
             if let Some(gateway) = gateway {
                 self.off_link.insert(at.ip(), gateway);
                 self.failing.insert((listener, *at), Reason::NotOnLink);
-            } else if taking.contains(at) {
-                self.servers.insert(at.ip());
+            } else if candidate.state == taking {
+                addresses.push(at.ip());
                 let server = Server {
                     weight: Weight(candidate.weight),
                     forwarding,
                     entries_limit: settings::number(spec.limits.entries_per_server.unwrap_or_default()),
                 };
-                service.servers.insert(*at, server);
+                servers.push((*at, server));
             } else if candidate.state != State::Ready {
                 self.unready.insert((listener, *at), candidate.state);
             }
         }
+        // Built as a whole, maps are dense, and soon compared.
+        service.servers.append(&mut servers.into_iter().collect());
+        self.servers.append(&mut addresses.into_iter().collect());
     }
 
     fn add_paths(&mut self, forwarding: Forwarding) {

@@ -1,27 +1,19 @@
-//! Reads the servers out of `EndpointSlices`, or out of the object. Pure, and wary: anybody who may write slices may write anything.
+//! Finds the servers in slices, or in the object. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod slice;
+
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use crd::target::Target;
 use crd::{EndpointBackend, Protocol};
 use ipnetwork::IpNetwork;
-use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 
 use crate::desired::Inputs;
 use crate::table::{Family, Weight};
 use crate::trust::Trust;
-
-/// What a slice tells of one server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum State {
-    /// Neither ready nor serving.
-    NotReady,
-    /// On its way out, but still answering.
-    Terminating,
-    /// Ready for new connections.
-    Ready,
-}
+use slice::is_routable;
+pub use slice::{Slice, State};
 
 /// A server that may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,112 +56,37 @@ fn given(endpoints: &[EndpointBackend], networks: Option<&[IpNetwork]>, port: u1
     endpoints.iter().filter_map(candidate).collect()
 }
 
-/// Those of all slices, of both families. They weigh the same.
+/// Those of all slices, of both families. They weigh the same. The map is built as a whole: to grow it takes far longer.
 fn of_slices<'a>(
-    slices: impl IntoIterator<Item = &'a EndpointSlice>,
+    slices: impl IntoIterator<Item = &'a Slice>,
     trust: &Trust,
     target: &Target,
     protocol: Protocol,
 ) -> Candidates {
-    let mut candidates = Candidates::new();
-    for slice in slices {
-        let (Some(port), true) = (port(slice, target, protocol), is_trusted_slice(slice, trust)) else {
-            continue;
-        };
-        for endpoint in slice
-            .endpoints
-            .iter()
-            .filter(|endpoint| is_trusted(endpoint, trust))
-        {
-            let Some(address) = address(endpoint, &slice.address_type) else {
-                continue;
-            };
-            let state = state(endpoint);
-            let weight = Weight::NORMAL.0;
-            // While an endpoint moves between slices it is in two; the better word counts.
-            let known = candidates
-                .entry(SocketAddr::new(address, port))
-                .or_insert(Candidate { state, weight });
-            known.state = state.max(known.state);
-        }
-    }
-    candidates
+    let of_slice = |slice: &'a Slice| {
+        let port = slice.port(target, protocol).into_iter();
+        port.flat_map(|port| {
+            let servers = slice.servers(trust);
+            servers.map(move |(address, state)| (SocketAddr::new(address, port), state))
+        })
+    };
+    let mut found: Vec<_> = slices.into_iter().flat_map(of_slice).collect();
+    // While an endpoint moves between slices it is in two; the better word counts, and a map keeps the last.
+    found.sort_unstable();
+    let weight = Weight::NORMAL.0;
+    let candidate = |(at, state)| (at, Candidate { state, weight });
+    found.into_iter().map(candidate).collect()
 }
 
-/// Those of a family that take new connections: the ready ones; if there is none, the terminating that still serve.
+/// The state of those of a family that take new connections: ready; if none is, terminating and still serving.
 #[must_use]
-pub fn taking(candidates: &Candidates, family: Family) -> BTreeSet<SocketAddr> {
-    let of = |wanted: State| -> BTreeSet<SocketAddr> {
-        let fits = |(at, it): &(&SocketAddr, &Candidate)| it.state == wanted && Family::of(at.ip()) == family;
-        candidates.iter().filter(fits).map(|(at, _)| *at).collect()
-    };
-    let ready = of(State::Ready);
-    if ready.is_empty() {
-        of(State::Terminating)
+pub fn taking(candidates: &Candidates, family: Family) -> State {
+    let is_ready =
+        |(at, it): (&SocketAddr, &Candidate)| it.state == State::Ready && Family::of(at.ip()) == family;
+    if candidates.iter().any(is_ready) {
+        State::Ready
     } else {
-        ready
-    }
-}
-
-fn is_trusted_slice(slice: &EndpointSlice, trust: &Trust) -> bool {
-    match trust {
-        Trust::All => true,
-        Trust::Pods { namespace, .. } => slice.metadata.namespace.as_ref() == Some(namespace),
-    }
-}
-
-fn is_trusted(endpoint: &Endpoint, trust: &Trust) -> bool {
-    let Trust::Pods { namespace, .. } = trust else {
-        return true;
-    };
-    endpoint.target_ref.as_ref().is_some_and(|target| {
-        target.kind.as_deref() == Some("Pod") && target.namespace.as_ref() == Some(namespace)
-    })
-}
-
-/// An endpoint's first address; the others are, by the API's definition, the same endpoint.
-fn address(endpoint: &Endpoint, address_type: &str) -> Option<IpAddr> {
-    let address: IpAddr = endpoint.addresses.first()?.parse().ok()?;
-    let is_of_type = match address {
-        IpAddr::V4(_) => address_type == "IPv4",
-        IpAddr::V6(_) => address_type == "IPv6",
-    };
-    (is_of_type && is_routable(address)).then_some(address)
-}
-
-/// Refuses what would reach the agent itself, its node or a group of hosts.
-fn is_routable(address: IpAddr) -> bool {
-    if address.is_loopback() || address.is_unspecified() || address.is_multicast() {
-        return false;
-    }
-    match address {
-        IpAddr::V4(v4) => !v4.is_link_local() && !v4.is_broadcast() && v4.octets()[0] != 0,
-        IpAddr::V6(v6) => !v6.is_unicast_link_local() && v6.to_ipv4_mapped().is_none(),
-    }
-}
-
-fn port(slice: &EndpointSlice, target: &Target, protocol: Protocol) -> Option<u16> {
-    let name = match target {
-        Target::Number(number) => return Some(*number),
-        Target::Named(name) => name.as_deref().unwrap_or_default(),
-    };
-    let found = slice.ports.iter().flatten().find(|port| {
-        port.name.as_deref().unwrap_or_default() == name
-            && port.protocol.as_deref().unwrap_or("TCP") == protocol.as_str()
-    })?;
-    u16::try_from(found.port?).ok().filter(|port| *port != 0)
-}
-
-/// Absent conditions have the meaning that the API gives them.
-fn state(endpoint: &Endpoint) -> State {
-    let conditions = endpoint.conditions.as_ref();
-    let ready = conditions.and_then(|it| it.ready).unwrap_or(true);
-    let serving = conditions.and_then(|it| it.serving).unwrap_or(ready);
-    let terminating = conditions.and_then(|it| it.terminating).unwrap_or(false);
-    match (ready, serving, terminating) {
-        (true, _, false) => State::Ready,
-        (_, true, true) => State::Terminating,
-        _ => State::NotReady,
+        State::Terminating
     }
 }
 
@@ -177,7 +94,8 @@ fn state(endpoint: &Endpoint) -> State {
 pub(crate) mod tests {
     use super::*;
     use k8s_openapi::api::core::v1::ObjectReference;
-    use k8s_openapi::api::discovery::v1::{EndpointConditions, EndpointPort};
+    use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
+    use std::collections::BTreeSet;
 
     /// Ready, serving, terminating.
     type Conditions = (Option<bool>, Option<bool>, Option<bool>);
@@ -224,7 +142,18 @@ pub(crate) mod tests {
 
     fn read(slices: &[EndpointSlice]) -> Candidates {
         let target = Target::Named(Some("http".into()));
-        of_slices(slices, &Trust::pods("shop"), &target, Protocol::TCP)
+        of_slices(&kept(slices), &Trust::pods("shop"), &target, Protocol::TCP)
+    }
+
+    /// Those that take new connections.
+    fn takers(candidates: &Candidates, family: Family) -> BTreeSet<SocketAddr> {
+        let state = taking(candidates, family);
+        let fits = |(at, it): &(&SocketAddr, &Candidate)| it.state == state && Family::of(at.ip()) == family;
+        candidates.iter().filter(fits).map(|(at, _)| *at).collect()
+    }
+
+    fn kept(slices: &[EndpointSlice]) -> Vec<Slice> {
+        slices.iter().cloned().map(Slice::from).collect()
     }
 
     fn addresses(list: &[&str]) -> BTreeSet<SocketAddr> {
@@ -237,7 +166,7 @@ pub(crate) mod tests {
             slice("IPv4", 8080, ready(&["10.0.0.1"])),
             slice("IPv4", 9090, ready(&["10.0.0.2"])),
         ];
-        let found = taking(&read(&slices), Family::V4);
+        let found = takers(&read(&slices), Family::V4);
         assert_eq!(found, addresses(&["10.0.0.1:8080", "10.0.0.2:9090"]));
     }
 
@@ -247,8 +176,8 @@ pub(crate) mod tests {
             slice("IPv4", 80, ready(&["10.0.0.1"])),
             slice("IPv6", 80, ready(&["fd00::1"])),
         ];
-        assert_eq!(taking(&read(&slices), Family::V4), addresses(&["10.0.0.1:80"]));
-        assert_eq!(taking(&read(&slices), Family::V6), addresses(&["[fd00::1]:80"]));
+        assert_eq!(takers(&read(&slices), Family::V4), addresses(&["10.0.0.1:80"]));
+        assert_eq!(takers(&read(&slices), Family::V6), addresses(&["[fd00::1]:80"]));
     }
 
     #[test]
@@ -259,7 +188,7 @@ pub(crate) mod tests {
             endpoint("10.0.0.3", UNREADY),
         ];
         assert_eq!(
-            taking(&read(&[slice("IPv4", 80, list)]), Family::V4),
+            takers(&read(&[slice("IPv4", 80, list)]), Family::V4),
             addresses(&["10.0.0.1:80"])
         );
     }
@@ -268,7 +197,7 @@ pub(crate) mod tests {
     fn without_a_ready_server_the_terminating_that_serve_take_connections() {
         let list = vec![endpoint("10.0.0.2", LEAVING), endpoint("10.0.0.3", UNREADY)];
         assert_eq!(
-            taking(&read(&[slice("IPv4", 80, list)]), Family::V4),
+            takers(&read(&[slice("IPv4", 80, list)]), Family::V4),
             addresses(&["10.0.0.2:80"])
         );
     }
@@ -278,9 +207,13 @@ pub(crate) mod tests {
         let mut bare = endpoint("10.0.0.1", READY);
         bare.conditions = None;
         let list = vec![bare, endpoint("10.0.0.2", (None, None, None))];
-        assert_eq!(taking(&read(&[slice("IPv4", 80, list)]), Family::V4).len(), 2);
+        assert_eq!(takers(&read(&[slice("IPv4", 80, list)]), Family::V4).len(), 2);
         assert_eq!(
-            state(&endpoint("10.0.0.1", (Some(false), None, Some(true)))),
+            slice::state(
+                endpoint("10.0.0.1", (Some(false), None, Some(true)))
+                    .conditions
+                    .as_ref()
+            ),
             State::NotReady
         );
     }
@@ -289,7 +222,11 @@ pub(crate) mod tests {
     fn a_terminating_server_is_not_ready_whatever_ready_says() {
         // So it is in slices of a Service with publishNotReadyAddresses.
         assert_eq!(
-            state(&endpoint("10.0.0.1", (Some(true), Some(true), Some(true)))),
+            slice::state(
+                endpoint("10.0.0.1", (Some(true), Some(true), Some(true)))
+                    .conditions
+                    .as_ref()
+            ),
             State::Terminating
         );
     }
@@ -304,7 +241,7 @@ pub(crate) mod tests {
         foreign.metadata.namespace = Some("else".into());
         let slices = [slice("IPv4", 80, vec![node, other]), foreign];
         assert_eq!(read(&slices), Candidates::new());
-        let all = of_slices(&slices, &Trust::All, &Target::Number(80), Protocol::TCP);
+        let all = of_slices(&kept(&slices), &Trust::All, &Target::Number(80), Protocol::TCP);
         assert_eq!(all.len(), 3);
     }
 
@@ -339,7 +276,7 @@ pub(crate) mod tests {
     fn an_endpoint_in_two_slices_is_ready_if_one_says_so() {
         let old = slice("IPv4", 80, vec![endpoint("10.0.0.1", UNREADY)]);
         let new = slice("IPv4", 80, ready(&["10.0.0.1"]));
-        assert_eq!(taking(&read(&[new, old]), Family::V4).len(), 1);
+        assert_eq!(takers(&read(&[new, old]), Family::V4).len(), 1);
     }
 
     #[test]

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use crd::{PortableLoadBalancer, PortableLoadBalancerSpec};
 use ipnetwork::IpNetwork;
 use k8s_openapi::api::core::v1::ServicePort;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use crate::addresses::Addresses;
 use crate::dataplane::Observed;
 use crate::desired::{Desired, Held, Inputs, desired};
+use crate::endpoints::Slice;
 use crate::health::{Change, Checks, Health, Targets};
 use crate::trust::Trust;
 use crate::ways::Ways;
@@ -30,7 +30,7 @@ pub enum Fact {
     /// The Service of this name: its ports, or `None` if there is no such Service.
     Service(String, Option<Vec<ServicePort>>),
     /// All slices of the Service of this name, and when they were learnt.
-    Slices(String, Vec<Arc<EndpointSlice>>, Instant),
+    Slices(String, Vec<Arc<Slice>>, Instant),
     /// New verdicts on servers.
     Health(Vec<Change>),
 }
@@ -53,7 +53,7 @@ struct Balancer {
 }
 
 /// What is known of a Service: its ports, if it is there, and its slices.
-type Learnt<'a> = (Option<&'a [ServicePort]>, &'a [Arc<EndpointSlice>]);
+type Learnt<'a> = (Option<&'a [ServicePort]>, &'a [Arc<Slice>]);
 
 /// All that is known.
 #[derive(Debug, Default)]
@@ -61,7 +61,7 @@ pub struct Facts {
     balancer: Option<Balancer>,
     refusal: Option<Refusal>,
     service: Option<(String, Option<Vec<ServicePort>>)>,
-    slices: Option<(String, Vec<Arc<EndpointSlice>>)>,
+    slices: Option<(String, Vec<Arc<Slice>>)>,
     health: Health,
     held: Held,
     /// The networks that servers by address have to be in now; `None`: the agent was told of no such.
@@ -195,7 +195,7 @@ mod tests {
     }
 
     fn slices(service: &str) -> Fact {
-        let slices = vec![Arc::new(slice("IPv4", 8080, ready(&["10.0.0.1"])))];
+        let slices = vec![Arc::new(slice("IPv4", 8080, ready(&["10.0.0.1"])).into())];
         Fact::Slices(service.into(), slices, Instant::now())
     }
 

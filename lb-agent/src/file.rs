@@ -150,7 +150,7 @@ fn facts(
             .and_then(|labels| labels.get("kubernetes.io/service-name"))
             .is_none_or(|label| *label == name)
     });
-    let slices = slices.into_iter().map(Arc::new).collect();
+    let slices = slices.into_iter().map(|it| Arc::new(it.into())).collect();
     vec![
         Fact::Service(name.clone(), ports),
         Fact::Slices(name, slices, Instant::now()),

@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
+use crate::endpoints::Slice;
 use crate::facts::Fact;
 
 /// A watch lasts this long, then goes on where it was: so long may a dead connection be taken for a quiet one.
@@ -44,7 +45,8 @@ pub struct Followed {
 pub async fn follow(client: Client, followed: Followed, facts: mpsc::Sender<Fact>, seen: Seen) {
     let namespace = followed.namespace.clone();
     let named = Config::default().fields(&format!("metadata.name={}", followed.name));
-    let mut objects: Snapshots<Guarded> = snapshots(Api::namespaced(client.clone(), &namespace), named);
+    let mut objects: Snapshots<Guarded> =
+        snapshots(Api::<Guarded>::namespaced(client.clone(), &namespace), named);
     let mut service = Following::nothing();
     let mut last = None;
     loop {
@@ -115,7 +117,7 @@ fn balancer(object: &Arc<Guarded>) -> Fact {
 struct Following {
     name: String,
     services: Snapshots<Service>,
-    slices: Snapshots<EndpointSlice>,
+    slices: Snapshots<Slice>,
 }
 
 impl Following {
@@ -140,16 +142,20 @@ impl Following {
         let labelled = Config::default().labels(&format!("kubernetes.io/service-name={}", service.name));
         *self = Self {
             name: service.name.clone(),
-            services: snapshots(Api::namespaced(client.clone(), namespace), named),
-            slices: snapshots(Api::namespaced(client.clone(), namespace), labelled),
+            services: snapshots(Api::<Service>::namespaced(client.clone(), namespace), named),
+            slices: snapshots(
+                Api::<EndpointSlice>::namespaced(client.clone(), namespace),
+                labelled,
+            ),
         };
     }
 }
 
-/// All objects that match, after each change. Failures are told and tried again.
-fn snapshots<K>(api: Api<K>, config: Config) -> Snapshots<K>
+/// What is kept of all objects that match, after each change. Failures are told and tried again.
+fn snapshots<K, T>(api: Api<K>, config: Config) -> Snapshots<T>
 where
     K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    T: From<K> + Send + Sync + 'static,
 {
     let events = watcher(api, config.timeout(WATCH_SECONDS)).backoff(Patience::default());
     let mut store = Store::default();
@@ -158,41 +164,45 @@ where
         .boxed()
 }
 
-struct Store<K> {
-    objects: BTreeMap<String, Arc<K>>,
+/// What is kept of each object, by name.
+struct Store<T> {
+    kept: BTreeMap<String, Arc<T>>,
     /// The list that is being read.
-    listed: BTreeMap<String, Arc<K>>,
+    listed: BTreeMap<String, Arc<T>>,
 }
 
-impl<K> Default for Store<K> {
+impl<T> Default for Store<T> {
     fn default() -> Self {
         Self {
-            objects: BTreeMap::new(),
+            kept: BTreeMap::new(),
             listed: BTreeMap::new(),
         }
     }
 }
 
-impl<K: ResourceExt> Store<K> {
-    /// The objects, when they may have changed.
-    fn take(&mut self, event: Result<Event<K>, watcher::Error>) -> Option<Vec<Arc<K>>> {
+impl<T> Store<T> {
+    /// What is kept of all, when it may have changed.
+    fn take<K: ResourceExt + Into<T>>(
+        &mut self,
+        event: Result<Event<K>, watcher::Error>,
+    ) -> Option<Vec<Arc<T>>> {
         match event {
             Ok(Event::Init) => self.listed.clear(),
             Ok(Event::InitApply(object)) => {
-                let (name, object) = slim(object);
-                self.listed.insert(name, object);
+                let (name, kept) = slim(object);
+                self.listed.insert(name, kept);
             }
             Ok(Event::InitDone) => {
-                self.objects = std::mem::take(&mut self.listed);
+                self.kept = std::mem::take(&mut self.listed);
                 return Some(self.snapshot());
             }
             Ok(Event::Apply(object)) => {
-                let (name, object) = slim(object);
-                self.objects.insert(name, object);
+                let (name, kept) = slim(object);
+                self.kept.insert(name, kept);
                 return Some(self.snapshot());
             }
             Ok(Event::Delete(object)) => {
-                self.objects.remove(&object.name_any());
+                self.kept.remove(&object.name_any());
                 return Some(self.snapshot());
             }
             Err(error) => warn!(
@@ -203,15 +213,15 @@ impl<K: ResourceExt> Store<K> {
         None
     }
 
-    fn snapshot(&self) -> Vec<Arc<K>> {
-        self.objects.values().cloned().collect()
+    fn snapshot(&self) -> Vec<Arc<T>> {
+        self.kept.values().cloned().collect()
     }
 }
 
 /// Most of an object's text is who wrote which field.
-fn slim<K: ResourceExt>(mut object: K) -> (String, Arc<K>) {
+fn slim<K: ResourceExt + Into<T>, T>(mut object: K) -> (String, Arc<T>) {
     object.managed_fields_mut().clear();
-    (object.name_any(), Arc::new(object))
+    (object.name_any(), Arc::new(object.into()))
 }
 
 /// Pauses that grow to a few seconds only: one agent's watches are no burden, and changes wait meanwhile.

@@ -1,8 +1,8 @@
 //! Reads what IPVS holds of ours.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use ipvs::{Client, Error, ServiceEntry};
+use ipvs::{Client, DestinationEntry, Error, ServiceEntry};
 
 use super::Observed;
 use crate::kernel;
@@ -84,20 +84,20 @@ impl Reader<'_> {
     }
 
     fn servers(&mut self, listener: Listener, scheduling: Scheduling) -> Result<(), Error> {
-        let table = &mut self.observed.table;
-        let mut servers = BTreeMap::new();
+        let entries = self.client.destinations(&kernel::id(listener))?;
+        let Observed { table, servers, .. } = &mut *self.observed;
         // The kernel puts new servers before the old ones.
-        let mut before = None;
-        for entry in self.client.destinations(&kernel::id(listener))? {
-            let at = entry.destination.addr;
-            if before.is_some_and(|before| before < at) {
-                table.unordered.insert(listener);
-            }
-            before = Some(at);
-            servers.insert(at, kernel::server(&entry));
-            self.observed.servers.insert((listener, at), entry);
+        if !entries.is_sorted_by(|one, next| one.destination.addr >= next.destination.addr) {
+            table.unordered.insert(listener);
         }
-        table.services.insert(listener, Service { scheduling, servers });
+        let server = |entry: &DestinationEntry| (entry.destination.addr, kernel::server(entry));
+        let service = Service {
+            scheduling,
+            servers: entries.iter().map(server).collect(),
+        };
+        table.services.insert(listener, service);
+        let key = |entry: DestinationEntry| ((listener, entry.destination.addr), entry);
+        servers.extend(entries.into_iter().map(key));
         Ok(())
     }
 }

@@ -5,6 +5,7 @@ use crate::endpoints::tests::{ready, slice};
 use crate::health::Change;
 use crate::table::{Persistence, Rules, Scheduler, Scheduling};
 use crd::Protocol;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use proptest::prelude::*;
 
@@ -17,7 +18,7 @@ fn http() -> PortableLoadBalancerSpec {
 }
 
 fn read(spec: &PortableLoadBalancerSpec, slices: &[EndpointSlice]) -> Desired {
-    let slices: Vec<_> = slices.iter().cloned().map(Arc::new).collect();
+    let slices: Vec<_> = slices.iter().cloned().map(|it| Arc::new(it.into())).collect();
     desired(&Inputs {
         spec,
         service_ports: None,
@@ -48,7 +49,7 @@ fn a_port_that_leads_nowhere_is_told_and_listens_without_servers() {
     let found = desired(&Inputs {
         spec: &http(),
         service_ports: Some(&ports),
-        slices: &[Arc::new(slice("IPv4", 8080, ready(&["10.0.0.1"])))],
+        slices: &[Arc::new(slice("IPv4", 8080, ready(&["10.0.0.1"])).into())],
         trust: &Trust::All,
         addresses: &Addresses::default(),
         ways: &Ways::default(),
@@ -81,8 +82,8 @@ fn web(more: &str) -> PortableLoadBalancerSpec {
 /// At `10.0.0.9` and `fd00::9`, with two servers of each family that call port 8080 `http`.
 fn at_home(spec: &PortableLoadBalancerSpec) -> String {
     let slices = [
-        Arc::new(slice("IPv4", 8080, ready(&["10.0.0.1", "10.0.0.2"]))),
-        Arc::new(slice("IPv6", 8080, ready(&["fd00::1"]))),
+        Arc::new(slice("IPv4", 8080, ready(&["10.0.0.1", "10.0.0.2"])).into()),
+        Arc::new(slice("IPv6", 8080, ready(&["fd00::1"])).into()),
     ];
     let own = ["10.0.0.9", "fd00::9"].map(|it| it.parse().expect("an address"));
     let found = desired(&Inputs {
