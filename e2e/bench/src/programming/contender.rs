@@ -61,9 +61,8 @@ impl Contender for Ours {
         let took = start.elapsed();
         ensure!(converged.steps > 0, "there was nothing to do");
         self.depth = Depth::Draining;
-        if converged.is_draining {
-            self.converger.converge(wanted, Pace::default(), Depth::Servers)?;
-        }
+        // As the agent does it a second after a change: it reads back what the kernel has. No drain goes on.
+        self.converger.converge(wanted, Pace::default(), Depth::Servers)?;
         Ok(took)
     }
 }

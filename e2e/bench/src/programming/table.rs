@@ -1,5 +1,6 @@
 //! The tables that everybody programs, and the same in the words of each rival.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
@@ -36,25 +37,25 @@ impl Spread {
 
     /// A table with so many servers, of which none listens anywhere.
     pub(crate) fn table(self, servers: usize) -> Table {
-        let mut table = Table::default();
+        let mut of_each: BTreeMap<Listener, Vec<usize>> = BTreeMap::new();
         for number in 0..servers {
-            self.add(&mut table, number);
+            of_each.entry(self.listener(number)).or_default().push(number);
         }
-        table
+        let service = |numbers: Vec<usize>| Service {
+            servers: numbers.into_iter().map(server).collect(),
+            ..empty()
+        };
+        let services = of_each.into_iter().map(|(at, numbers)| (at, service(numbers)));
+        Table {
+            services: services.collect(),
+            ..Table::default()
+        }
     }
 
     /// Adds the server of that number.
     pub(crate) fn add(self, table: &mut Table, number: usize) {
-        let service = table
-            .services
-            .entry(self.listener(number))
-            .or_insert_with(|| Service {
-                scheduling: Scheduling::plain("wlc"),
-                servers: [].into(),
-            });
-        service
-            .servers
-            .insert(address(number), Server::nat(Weight::NORMAL));
+        let service = table.services.entry(self.listener(number)).or_insert_with(empty);
+        service.servers.extend([server(number)]);
     }
 
     /// Gives the server of that number another weight.
@@ -86,6 +87,17 @@ impl Spread {
             .saturating_add(FIRST_PORT);
         Listener::marked(Family::V4, Protocol::TCP, port)
     }
+}
+
+fn empty() -> Service {
+    Service {
+        scheduling: Scheduling::plain("wlc"),
+        servers: BTreeMap::new(),
+    }
+}
+
+fn server(number: usize) -> (SocketAddr, Server) {
+    (address(number), Server::nat(Weight::NORMAL))
 }
 
 /// Nobody is there: nothing is ever sent.
