@@ -6,7 +6,8 @@
 
 mod proof;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -106,13 +107,12 @@ impl Converger {
     /// tables are walked along just once.
     fn steps(&mut self, wanted: &Table, pace: Pace, observed: &Observed) -> (Vec<Step>, Vec<Ended>) {
         let steps = plan(&observed.table, wanted);
-        let gone = gone(&steps);
-        if gone.is_empty() && !self.drain.is_busy() && pace.warm_up.is_zero() {
+        if gone(&steps).next().is_none() && !self.drain.is_busy() && pace.warm_up.is_zero() {
             self.warm_up = WarmUp::default();
             return (steps, Vec::new());
         }
         let mut table = wanted.clone();
-        let active = observed.active(&self.drain.listeners(gone));
+        let active = observed.active(gone(&steps).chain(self.drain.servers()));
         let current = Current {
             now: Instant::now(),
             table: &observed.table,
@@ -133,7 +133,7 @@ impl Converger {
         let (found, look) = if depth == Depth::Draining {
             let mut undecided = self.drain.undecided(Instant::now(), pace.drain);
             if pace.drain.is_zero() {
-                undecided.extend(gone(&plan(&known.table, wanted)));
+                undecided.extend(gone(&plan(&known.table, wanted)).map(|(listener, _)| listener));
             }
             if undecided.is_empty() {
                 return Ok((known, 0));
@@ -175,13 +175,12 @@ impl Converger {
     }
 }
 
-/// The services that lose servers by these steps.
-fn gone(steps: &[Step]) -> BTreeSet<Listener> {
-    let gone = steps.iter().filter_map(|step| match step {
-        Step::RemoveServer(listener, _) => Some(*listener),
+/// The servers that these steps remove.
+fn gone(steps: &[Step]) -> impl Iterator<Item = (Listener, SocketAddr)> {
+    steps.iter().filter_map(|step| match step {
+        Step::RemoveServer(listener, at) => Some((*listener, *at)),
         _ => None,
-    });
-    gone.collect()
+    })
 }
 
 fn log(steps: &[Step]) {

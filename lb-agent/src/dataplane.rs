@@ -103,20 +103,14 @@ impl Observed {
         self.hash.get_or_init(|| self.table.serving().hash())
     }
 
-    /// Numbers of connections in use of the servers of these listeners. To the kernel no UDP flow is ever active.
+    /// Numbers of connections in use of these servers. To the kernel no UDP flow is ever active.
     #[must_use]
-    pub fn active(&self, listeners: &BTreeSet<Listener>) -> ActiveConnections {
+    pub fn active(&self, servers: impl IntoIterator<Item = (Listener, SocketAddr)>) -> ActiveConnections {
         let in_use = |listener: &Listener, entry: &DestinationEntry| match listener.protocol {
             Protocol::UDP => entry.inactive_connections,
             Protocol::TCP | Protocol::SCTP => entry.active_connections,
         };
-        let of_one = |listener: &Listener| {
-            let servers = self.table.services.get(listener).into_iter();
-            let keys = servers.flat_map(|service| service.servers.keys());
-            let listener = *listener;
-            keys.map(move |at| (listener, *at))
-        };
-        let keys = listeners.iter().flat_map(of_one);
+        let keys = servers.into_iter();
         keys.filter_map(|key| Some((key, in_use(&key.0, self.servers.get(&key)?))))
             .collect()
     }

@@ -111,11 +111,9 @@ impl Drain {
         self.since.iter().filter(is_due).map(|(key, _)| key.0).collect()
     }
 
-    /// The listeners of the servers that drain, and these.
-    #[must_use]
-    pub fn listeners(&self, mut others: BTreeSet<Listener>) -> BTreeSet<Listener> {
-        others.extend(self.since.keys().map(|key| key.0));
-        others
+    /// The servers that drain.
+    pub fn servers(&self) -> impl Iterator<Item = (Listener, SocketAddr)> {
+        self.since.keys().copied()
     }
 
     /// Whether any server drains.

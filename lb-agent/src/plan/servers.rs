@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::mem;
 use std::net::SocketAddr;
 
 use crate::table::{Server, Service};
@@ -11,21 +12,21 @@ pub(super) fn along<'a, K: Ord, V>(
     old: &'a BTreeMap<K, V>,
     new: &'a BTreeMap<K, V>,
 ) -> impl Iterator<Item = (&'a K, Option<&'a V>, Option<&'a V>)> {
-    let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
+    let (mut old, mut new) = (old.iter(), new.iter());
+    let (mut left, mut right) = (old.next(), new.next());
     std::iter::from_fn(move || {
-        let order = match (old.peek(), new.peek()) {
-            (Some((left, _)), Some((right, _))) => left.cmp(right),
+        let order = match (left, right) {
+            // Mostly they are equal, which is found out sooner than which is less.
+            (Some((one, _)), Some((other, _))) if one == other => Ordering::Equal,
+            (Some((one, _)), Some((other, _))) => one.cmp(other),
             (Some(_), None) => Ordering::Less,
             (None, _) => Ordering::Greater,
         };
-        match order {
-            Ordering::Less => old.next().map(|(key, value)| (key, Some(value), None)),
-            Ordering::Greater => new.next().map(|(key, value)| (key, None, Some(value))),
-            Ordering::Equal => old
-                .next()
-                .zip(new.next())
-                .map(|((key, is), (_, shall))| (key, Some(is), Some(shall))),
-        }
+        let is = (order != Ordering::Greater).then(|| mem::replace(&mut left, old.next()));
+        let shall = (order != Ordering::Less).then(|| mem::replace(&mut right, new.next()));
+        let (is, shall) = (is.flatten(), shall.flatten());
+        let (key, _) = is.or(shall)?;
+        Some((key, is.map(|(_, value)| value), shall.map(|(_, value)| value)))
     })
 }
 

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use lb_agent::converge::{Converger, Pace};
 use lb_agent::dataplane::{Dataplane, Depth};
+use lb_agent::kernel;
+use lb_agent::plan::plan;
 use lb_agent::table::Table;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -16,6 +18,8 @@ use nix::unistd::Pid;
 use super::{eyes, table};
 use crate::record::OURS;
 
+/// See [`Messages`].
+pub(crate) const MESSAGES: &str = "the messages alone";
 /// The agent's own.
 const PACE: Pace = Pace {
     drain: Duration::from_secs(30),
@@ -63,6 +67,33 @@ impl Contender for Ours {
         self.depth = Depth::Draining;
         // As the agent does it a second after a change: it reads back what the kernel has. No drain goes on.
         self.converger.converge(wanted, Pace::default(), Depth::Servers)?;
+        Ok(took)
+    }
+}
+
+/// The messages of netlink that a change takes, made beforehand: what is the kernel's own part of the time.
+pub(crate) struct Messages(ipvs::Client);
+
+impl Messages {
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self(ipvs::Client::open()?))
+    }
+}
+
+impl Contender for Messages {
+    fn name(&self) -> &'static str {
+        MESSAGES
+    }
+
+    fn lead(&mut self, current: &Table, wanted: &Table) -> Result<Duration> {
+        let mut batch = ipvs::Batch::new();
+        for step in plan(current, wanted) {
+            batch.extend(kernel::commands(&step)?);
+        }
+        let start = Instant::now();
+        let rejections = self.0.apply(&batch)?;
+        let took = start.elapsed();
+        ensure!(rejections.is_empty(), "the kernel refused: {rejections:?}");
         Ok(took)
     }
 }

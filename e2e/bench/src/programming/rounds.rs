@@ -10,7 +10,7 @@ use e2e::lab::process;
 use lb_agent::table::Table;
 use nix::sched::{CloneFlags, unshare};
 
-use super::contender::{Calls, Contender, Keepalived, Ours, Restore, settle_in};
+use super::contender::{Calls, Contender, Keepalived, Messages, Ours, Restore, settle_in};
 use super::eyes;
 use super::serve::ServeFile;
 use super::table::Spread;
@@ -36,6 +36,7 @@ pub(super) const FILE_ADD: &str = "file, add a server";
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Who {
     Ours,
+    Messages,
     Restore,
     Keepalived,
 }
@@ -72,8 +73,8 @@ pub(super) fn measure(plan: Plan, path: &Path) -> Result<()> {
         for spread in Spread::ALL {
             for &servers in sizes(plan) {
                 let scene = scene((spread, servers), round, repeats);
-                let mut contenders = [Who::Ours, Who::Restore, Who::Keepalived];
-                contenders.rotate_left(round as usize % 3);
+                let mut contenders = [Who::Ours, Who::Messages, Who::Restore, Who::Keepalived];
+                contenders.rotate_left(round as usize % 4);
                 for who in contenders {
                     let found = in_namespace(move || scene.play(who));
                     let what = || format!("{} servers, {}", servers, spread.name());
@@ -113,6 +114,7 @@ impl Scene {
         let mut records = Vec::new();
         match who {
             Who::Ours => self.changes(&mut Ours::new(), &mut records)?,
+            Who::Messages => self.changes(&mut Messages::new()?, &mut records)?,
             Who::Keepalived => self.changes(&mut Keepalived::start()?, &mut records)?,
             Who::Restore => {
                 let last = self.changes(&mut Restore, &mut records)?;

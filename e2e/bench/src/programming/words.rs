@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 
+use super::contender::MESSAGES;
 use super::rounds::{ADD, AT_ONCE, AT_ONCE_FIGURE, CALL, FILE_ADD, FILE_FILL, FILL, REMOVE, WEIGHT};
 use super::table::Spread;
 use crate::plot::{Axes, Line, lines};
@@ -173,10 +174,19 @@ fn growth(records: &Records, name: &str) -> String {
     let word = if growth <= OF_SMALLEST {
         "which meets the target".to_owned()
     } else {
+        let own = |size| {
+            let weights = records.of(WEIGHT, name).at(size).by(MESSAGES);
+            Some(spread::Spread::of(&weights.values())?.median)
+        };
+        let of_kernel = own(largest).zip(own(smallest)).map(|(more, less)| {
+            let more = Number((more - less).max(0.0));
+            format!(", {more} ms of it the kernel's, as the messages alone tell that set a weight")
+        });
         format!(
-            "{} ms more: the agent walks along all servers that it knows and that are wanted to find the one that differs. \
+            "{} ms more{}: the agent walks along all servers that it knows and that are wanted to find the one that differs. \
              This misses the target",
-            Number(more - less)
+            Number(more - less),
+            of_kernel.unwrap_or_default()
         )
     };
     format!(
@@ -255,6 +265,8 @@ one service, and ten in each of many. Every table is checked with the kernel's o
 - **ours** is the agent's own way in a release build: from the moment that the wanted table is known until the kernel has \
 acknowledged all of it. The first time it opens its socket and reads what is there. A server that is removed gets weight 0 first, \
 and that is what is timed: nothing new is sent to it.
+- **the messages alone** are those that the change takes, made beforehand and sent by the agent's library: the kernel's own part of the \
+time. A server is removed by them at once.
 - **ipvsadm -R** is one call that reads the same commands from a file, from its start to its end. With one command it is a call of \
 `ipvsadm` for one change.
 - **ipvsadm, a call each** is a call for each change: as many as are affordable are made in a full table, and the time of one \
