@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Subcommand;
 
 use crate::throughput::one_kernel;
-use crate::{profile, programming};
+use crate::{profile, programming, steering};
 
 /// Which part.
 #[derive(Subcommand)]
@@ -17,6 +17,8 @@ pub enum Inside {
     Profiled(profile::Profiled),
     /// Client, balancer and servers in one kernel.
     OneKernel(one_kernel::Inside),
+    /// Packets are spread over processors, or not.
+    Steering(steering::Inside),
 }
 
 impl Inside {
@@ -27,6 +29,7 @@ impl Inside {
             Self::Profile(inside) => inside.run(),
             Self::Profiled(inside) => inside.run(),
             Self::OneKernel(inside) => inside.run(),
+            Self::Steering(inside) => inside.run(),
         }
     }
 }
