@@ -1,6 +1,7 @@
 //! How long it takes from a change of an `EndpointSlice` until kernels balance by it.
 
 mod measure;
+mod told;
 
 use std::fmt::Write as _;
 
@@ -59,6 +60,8 @@ impl Suite for Convergence {
             section.text += &split(setting, records);
         }
         section.text += &how_exact(records);
+        section.text += &told::text(records);
+        section.rows.extend(told::rows(records));
         Ok(section)
     }
 }
@@ -167,11 +170,12 @@ fn split(setting: &str, records: &Records) -> String {
     };
     format!(
         "\nOf ours, {} ms on average, the API server took {} ms to answer the writer. From hearing of the change to the \
-         kernel the agent itself took {} ms, of which 20 ms are its pause for more changes; the rest, {} ms, is the watch \
+         kernel the agent itself took {} ms, of which {} ms are its pause for more changes; the rest, {} ms, is the watch \
          and reading what it brought, partly while the writer still waits.\n",
         Number(all),
         Number(written),
         Number(own),
+        Number(told::PAUSE),
         Number((all - own).max(0.0))
     )
 }

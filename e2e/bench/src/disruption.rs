@@ -5,7 +5,7 @@ mod events;
 mod stage;
 
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use e2e::cluster::{Agent, Space, in_namespace, install};
@@ -80,15 +80,16 @@ impl Suite for Disruption {
 }
 
 fn measure(space: &Space<'_>, plan: Plan, records: &mut Records) -> Result<()> {
-    let (balancers, rounds) = plan.pick((5, 1), (2, 1));
+    let (balancers, rounds) = plan.pick((7, 3), (2, 1));
     let stage = Stage::make(space, balancers, Duration::from_secs(plan.pick(60, 15)))?;
     for round in 0..rounds {
         for event in events::ALL
             .iter()
             .filter(|event| plan == Plan::Full || event.is_quick)
         {
-            println!("round {round}: {}", event.name);
+            let begin = Instant::now();
             one(&stage, event, round, records).with_context(|| event.name)?;
+            println!("round {round}: {} in {} s", event.name, begin.elapsed().as_secs());
         }
     }
     Ok(())
@@ -127,8 +128,8 @@ fn introduction() -> String {
         "Clients outside the cluster ask {} ms after each answer again, until everything is as before the event; a gap \
          is the longest time from one answer to the next, so it is never less than this pause and an answer's time. A \
          request is lost if it is refused, reset, or not answered in 5 s. Several balancers, each with two agents and \
-         with clients of its own, meet each event, their agents' containers and pods one after the other: a sample is one \
-         client in one event, and samples of one event depend on each other. Ours checks its servers by TCP every second \
+         with clients of its own, meet each event; their agents' containers and pods one after the other on each node: a sample \
+         is one client in one event, and samples of one event depend on each other. Ours checks its servers by TCP every second \
          and gives up on one after two failures, which kube-proxy cannot do. Clients of kube-proxy use the address of a plain Service of the same servers, by way of \
          a node; clients of ours the address of an agent, or, where it says so, the Service that the operator makes in \
          front of both agents, which is served by kube-proxy again.\n\n\
