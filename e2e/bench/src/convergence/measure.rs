@@ -1,7 +1,6 @@
 //! Changes one after the other, each seen by kernels on different nodes.
 #![allow(clippy::disallowed_methods, reason = "changes keep a distance")]
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -44,8 +43,8 @@ pub(super) fn measure(space: &Space<'_>, plan: Plan, records: &mut Records) -> R
         },
         Counts {
             ours: 20,
-            iptables: 6,
-            ipvs: 3,
+            iptables: 4,
+            ipvs: 2,
         },
     );
     for block in 0..plan.pick(3, 1) {
@@ -54,7 +53,7 @@ pub(super) fn measure(space: &Space<'_>, plan: Plan, records: &mut Records) -> R
         for eyes in &mut eyes {
             eyes.ask(&Request::SuspendProxy)?;
         }
-        for size in super::SIZES {
+        for &size in plan.pick(&super::SIZES[..], &super::SIZES[..1]) {
             println!("block {block}: {size} endpoints");
             let mut scene = Scene::make(space, &mut eyes, size)?;
             scene
@@ -74,8 +73,6 @@ struct Scene<'a, 'b> {
     ours: Fleet,
     theirs: Fleet,
     agent: Agent,
-    /// Where the kube-proxies tell of themselves.
-    metrics: Vec<SocketAddr>,
     /// How long each took for all servers, if it tells.
     fills: Vec<(&'static str, Option<f64>)>,
     /// How many of the kube-proxies still take part.
@@ -86,11 +83,11 @@ impl<'a, 'b> Scene<'a, 'b> {
     fn make(space: &'a Space<'b>, eyes: &'a mut [Eyes; 3], size: usize) -> Result<Self> {
         let ours = Fleet::create(space, "ours", size, Audience::Ours)?;
         let theirs = Fleet::create(space, "theirs", size, Audience::KubeProxy)?;
-        let (mut metrics, mut fills) = (Vec::new(), Vec::new());
+        let mut fills = Vec::new();
         for (eyes, kernel) in eyes[1..].iter_mut().zip(RIVALS) {
-            let address = rival::start(space, eyes, kernel)?;
-            fills.push((kernel.rival(), Told::first(address)?.mean_since(Told::default())));
-            metrics.push(address);
+            rival::start(space, eyes, kernel)?;
+            let first = Told::first(space, kernel)?;
+            fills.push((kernel.rival(), first.mean_since(Told::default())));
         }
         space.apply(&balancer(&ours.name, &eyes[0].node))?;
         let agent = space
@@ -105,7 +102,6 @@ impl<'a, 'b> Scene<'a, 'b> {
             ours,
             theirs,
             agent,
-            metrics,
             fills,
             rivals: RIVALS.len(),
         };
@@ -155,14 +151,17 @@ impl<'a, 'b> Scene<'a, 'b> {
 
     /// What the kube-proxies that take part tell of their syncs.
     fn syncs(&self) -> Result<Vec<Told>> {
-        let taking_part = self.metrics.iter().take(self.rivals);
-        taking_part.map(|address| Told::theirs(*address)).collect()
+        let taking_part = RIVALS.iter().take(self.rivals);
+        taking_part
+            .map(|kernel| Told::theirs(self.space, *kernel))
+            .collect()
     }
 
     /// What the syncs of one of them took since an earlier look.
     fn note_syncs(&self, block: u32, (before, place): (&[Told], usize), records: &mut Records) -> Result<()> {
-        let mean = Told::theirs(self.metrics[place])?.mean_since(before[place]);
-        let rival = RIVALS[place].rival();
+        let kernel = RIVALS[place];
+        let mean = Told::theirs(self.space, kernel)?.mean_since(before[place]);
+        let rival = kernel.rival();
         records
             .0
             .extend(mean.map(|mean| self.record(rival, block, (CHANGE, mean))));

@@ -1,17 +1,16 @@
 //! What the programs tell of themselves: how long they take to program their kernel, whoever sees it.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use e2e::cluster::{Agent, until, wait};
-use e2e::pod::client;
+use e2e::cluster::{Agent, Space, until, wait};
 
 use crate::record::Records;
 use crate::row::Row;
 use crate::spread::Spread;
+use crate::stage::rival;
 use crate::stage::wire::Kernel;
 
 /// All servers at once, by one who has just started.
@@ -55,17 +54,17 @@ impl Told {
         Self::parse(&agent.metrics()?, OURS, "").context("the agent does not tell how long it takes")
     }
 
-    /// Of a kube-proxy: each sync.
-    pub(super) fn theirs(metrics: SocketAddr) -> Result<Self> {
-        let text = client::get(metrics, "/metrics")?;
+    /// Of the kube-proxy of that mode: each sync.
+    pub(super) fn theirs(space: &Space<'_>, kernel: Kernel) -> Result<Self> {
+        let text = rival::metrics(space, kernel)?;
         Self::parse(&text, THEIRS, FAMILY).context("kube-proxy has not synced yet")
     }
 
     /// The same, of a kube-proxy that has just started, as soon as it tells.
-    pub(super) fn first(metrics: SocketAddr) -> Result<Self> {
+    pub(super) fn first(space: &Space<'_>, kernel: Kernel) -> Result<Self> {
         until("kube-proxy has synced", wait::CONTAINER, || {
             thread::sleep(LOOK);
-            Self::theirs(metrics)
+            Self::theirs(space, kernel)
         })
     }
 

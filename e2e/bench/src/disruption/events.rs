@@ -13,6 +13,7 @@ use e2e::cluster::{AGENTS, Agent, install, until};
 use k8s_openapi::api::core::v1::Pod;
 
 use super::stage::Stage;
+use crate::plan::Plan;
 use crate::stage::node::NODES;
 
 /// By which way clients of ours come.
@@ -34,10 +35,21 @@ pub(super) struct Event {
     pub(super) to_rival: &'static str,
     /// The ways of ours; the first is compared with the rival's.
     pub(super) ways: &'static [Way],
+    /// Clients of a kind and way for each balancer. An event with several is left out in every other round: as many
+    /// samples in less time.
+    pub(super) clients: usize,
     /// Whether it is short enough for a quick run.
     pub(super) is_quick: bool,
     /// Makes it happen, and waits until all is as before. Given the agents of each balancer, and the round.
     pub(super) run: fn(&Stage<'_, '_>, &[[Agent; 2]], usize) -> Result<()>,
+}
+
+impl Event {
+    /// Whether it is one of a round's.
+    pub(super) fn is_met(&self, plan: Plan, round: usize) -> bool {
+        let is_wanted = plan == Plan::Full || self.is_quick;
+        is_wanted && round.is_multiple_of(self.clients)
+    }
 }
 
 /// All of them.
@@ -46,6 +58,7 @@ pub(super) const ALL: [Event; 6] = [
         name: "agent's container killed",
         to_rival: "kube-proxy of the client's node killed",
         ways: &[Way::Agent, Way::Service],
+        clients: 1,
         is_quick: true,
         run: kill_containers,
     },
@@ -53,13 +66,15 @@ pub(super) const ALL: [Event; 6] = [
         name: "agent's pod deleted",
         to_rival: "kube-proxy of the client's node told to end",
         ways: &[Way::Service],
-        is_quick: true,
+        clients: 1,
+        is_quick: false,
         run: delete_pods,
     },
     Event {
         name: "agent's image changed",
         to_rival: "kube-proxy of the client's node told to end",
         ways: &[Way::Agent, Way::Service],
+        clients: 1,
         is_quick: false,
         run: change_image,
     },
@@ -67,6 +82,7 @@ pub(super) const ALL: [Event; 6] = [
         name: "servers rolled",
         to_rival: "",
         ways: &[Way::Agent],
+        clients: 2,
         is_quick: true,
         run: roll,
     },
@@ -74,6 +90,7 @@ pub(super) const ALL: [Event; 6] = [
         name: "API server away",
         to_rival: "",
         ways: &[Way::Agent],
+        clients: 2,
         is_quick: true,
         run: stop_api_server,
     },
@@ -81,6 +98,7 @@ pub(super) const ALL: [Event; 6] = [
         name: "node of a server killed",
         to_rival: "",
         ways: &[Way::Elsewhere],
+        clients: 2,
         is_quick: false,
         run: kill_node,
     },
@@ -225,6 +243,14 @@ fn kill_node(stage: &Stage<'_, '_>, _: &[[Agent; 2]], _: usize) -> Result<()> {
 mod tests {
     use super::*;
     use std::net::Ipv4Addr;
+
+    #[test]
+    fn each_event_has_twenty_samples() {
+        for event in &ALL {
+            let rounds = (0..4).filter(|round| event.is_met(Plan::Full, *round)).count();
+            assert!(5 * rounds * event.clients >= 20, "{}", event.name);
+        }
+    }
 
     #[test]
     fn no_node_has_two_at_a_time() {

@@ -1,8 +1,7 @@
 //! A kube-proxy of its own on a node, in the network namespace of a pod that does nothing else.
 
-use std::net::SocketAddr;
-
 use anyhow::Result;
+use e2e::cluster::command::kubectl;
 use e2e::cluster::{Space, until, wait};
 use e2e::lab::cluster::POD_NETWORK;
 use e2e::lab::paths::Paths;
@@ -32,11 +31,19 @@ impl Kernel {
     }
 }
 
-/// Where each tells of itself.
+/// Where each tells of itself, at its pod's address.
 const METRICS: u16 = 10249;
 
-/// Starts one on the node of these eyes, and gives the address of its metrics. Its pod is called as its mode.
-pub fn start(space: &Space<'_>, eyes: &mut Eyes, kernel: Kernel) -> Result<SocketAddr> {
+/// What the one of that mode tells of itself.
+pub fn metrics(space: &Space<'_>, kernel: Kernel) -> Result<String> {
+    let (namespace, pod) = (&space.name, kernel.mode());
+    kubectl(&format!(
+        "get --raw /api/v1/namespaces/{namespace}/pods/{pod}:{METRICS}/proxy/metrics"
+    ))
+}
+
+/// Starts one on the node of these eyes. Its pod is called as its mode.
+pub fn start(space: &Space<'_>, eyes: &mut Eyes, kernel: Kernel) -> Result<()> {
     let mode = kernel.mode();
     let version = env!("CARGO_PKG_VERSION");
     let pod = json!({
@@ -52,8 +59,6 @@ pub fn start(space: &Space<'_>, eyes: &mut Eyes, kernel: Kernel) -> Result<Socke
     space.apply(&pod.to_string())?;
     space.kubectl(&format!("wait pod/{mode} --for=condition=Ready --timeout=120s"))?;
     let paths = Paths::new(e2e::cluster::root().join("target/lab").canonicalize()?);
-    let address = space.kubectl(&format!("get pod {mode} -o jsonpath={{.status.podIP}}"))?;
-    let metrics = SocketAddr::new(address.trim().parse()?, METRICS);
     let command = vec![
         tools::path(Tool::KubeProxy).display().to_string(),
         format!("--kubeconfig={}", paths.kubeconfig("kube-proxy").display()),
@@ -61,14 +66,13 @@ pub fn start(space: &Space<'_>, eyes: &mut Eyes, kernel: Kernel) -> Result<Socke
         format!("--cluster-cidr={POD_NETWORK}"),
         format!("--proxy-mode={mode}"),
         "--conntrack-max-per-core=0".to_owned(),
-        format!("--metrics-bind-address={metrics}"),
+        format!("--metrics-bind-address=0.0.0.0:{METRICS}"),
     ];
     let pod = mode.to_owned();
     until("the rival runs", wait::NOTICE, || {
         let (pod, command) = (pod.clone(), command.clone());
         eyes.ask(&Request::StartRival { pod, command }).map(drop)
-    })?;
-    Ok(metrics)
+    })
 }
 
 /// Ends it, and takes its pod away.
