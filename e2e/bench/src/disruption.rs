@@ -168,7 +168,8 @@ fn lines(text: &mut String, event: &Event, kind: Kind, records: &Records) {
 /// What is not the same for both.
 fn happened() -> String {
     let mut text = String::from(
-        "\nkube-proxy has no agents of its own to lose but the one on each node, so what happens to it is the nearest:\n\n",
+        "\nkube-proxy has no agents of its own to lose but the one on each node, so what happens to it is the nearest, \
+         shortly before it happens to ours:\n\n",
     );
     for event in events::ALL.iter().filter(|event| !event.to_rival.is_empty()) {
         let way = if event.ways[0] == Way::Service {

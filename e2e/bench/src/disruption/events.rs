@@ -169,8 +169,8 @@ fn change_image(stage: &Stage<'_, '_>, agents: &[[Agent; 2]], round: usize) -> R
     // A pod that is made anew may come to any of them.
     NODES.iter().try_for_each(|node| name_next(stage, node))?;
     let version = if round.is_multiple_of(2) { NEXT } else { NOW };
-    install::install_with(&format!("--set agents.image.tag={version}"))?;
     stage.signal_kube_proxy("TERM")?;
+    install::install_with(&format!("--set agents.image.tag={version}"))?;
     for agent in agents.iter().flatten() {
         until(
             &format!("{} runs version {version}", agent.pod),
