@@ -36,6 +36,12 @@ ip address add "$PLB_ADDRESS/24" dev vec0
 ip link set vec0 up
 ip route add default via "$PLB_GATEWAY"
 
+# Daemons get a share of the processor together, as systemd has it. In the root group each of their threads would count
+# for more than all pods, which would then wait for seconds while a container starts.
+mkdir /sys/fs/cgroup/system
+echo +cpu >/sys/fs/cgroup/cgroup.subtree_control
+echo $$ >/sys/fs/cgroup/system/cgroup.procs
+
 cp "$PLB_LAB/nodes/$PLB_NODE/agent.json" /run/plb/services/
 export PATH="/run/legacy:$PLB_LAB/bin:$PATH" NODE_NAME="$PLB_NODE"
 exec "$PLB_LAB/bin/lab" supervise --folder /run/plb/services

@@ -1,6 +1,7 @@
 //! How long it takes from a change of an `EndpointSlice` until kernels balance by it.
 
 mod measure;
+mod told;
 
 use std::fmt::Write as _;
 
@@ -59,6 +60,8 @@ impl Suite for Convergence {
             section.text += &split(setting, records);
         }
         section.text += &how_exact(records);
+        section.text += &told::text(records);
+        section.rows.extend(told::rows(records));
         Ok(section)
     }
 }

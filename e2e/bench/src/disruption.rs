@@ -5,7 +5,7 @@ mod events;
 mod stage;
 
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use e2e::cluster::{Agent, Space, in_namespace, install};
@@ -80,15 +80,13 @@ impl Suite for Disruption {
 }
 
 fn measure(space: &Space<'_>, plan: Plan, records: &mut Records) -> Result<()> {
-    let (balancers, rounds) = plan.pick((5, 1), (2, 1));
-    let stage = Stage::make(space, balancers, Duration::from_secs(plan.pick(60, 15)))?;
+    let (balancers, rounds) = plan.pick((5, 4), (1, 1));
+    let stage = Stage::make(space, balancers, Duration::from_secs(plan.pick(60, 10)))?;
     for round in 0..rounds {
-        for event in events::ALL
-            .iter()
-            .filter(|event| plan == Plan::Full || event.is_quick)
-        {
-            println!("round {round}: {}", event.name);
+        for event in events::ALL.iter().filter(|event| event.is_met(plan, round)) {
+            let begin = Instant::now();
             one(&stage, event, round, records).with_context(|| event.name)?;
+            println!("round {round}: {} in {} s", event.name, begin.elapsed().as_secs());
         }
     }
     Ok(())
@@ -99,16 +97,18 @@ fn one(stage: &Stage<'_, '_>, event: &Event, round: usize, records: &mut Records
     let agents = stage.agents(round)?;
     let mut clients = Clients::new();
     for (balancer, pair) in agents.iter().enumerate() {
-        let number = u32::try_from(round * agents.len() + balancer)?;
-        for (place, way) in event.ways.iter().enumerate() {
-            let address = match way {
-                Way::Agent => pair[0].at(80),
-                Way::Service => stage.service(balancer)?,
-                Way::Elsewhere => elsewhere(pair)?.at(80),
-            };
-            clients.start(if place == 0 { OURS } else { BY_SERVICE }, number, address);
+        for client in 0..event.clients {
+            let number = u32::try_from((round * agents.len() + balancer) * event.clients + client)?;
+            for (place, way) in event.ways.iter().enumerate() {
+                let address = match way {
+                    Way::Agent => pair[client % pair.len()].at(80),
+                    Way::Service => stage.service(balancer)?,
+                    Way::Elsewhere => elsewhere(pair)?.at(80),
+                };
+                clients.start(if place == 0 { OURS } else { BY_SERVICE }, number, address);
+            }
+            clients.start(RIVAL, number, stage.rival());
         }
-        clients.start(RIVAL, number, stage.rival());
     }
     clients.wait_answered(5)?;
     (event.run)(stage, &agents, round)?;
@@ -127,8 +127,9 @@ fn introduction() -> String {
         "Clients outside the cluster ask {} ms after each answer again, until everything is as before the event; a gap \
          is the longest time from one answer to the next, so it is never less than this pause and an answer's time. A \
          request is lost if it is refused, reset, or not answered in 5 s. Several balancers, each with two agents and \
-         with clients of its own, meet each event, their agents' containers and pods one after the other: a sample is one \
-         client in one event, and samples of one event depend on each other. Ours checks its servers by TCP every second \
+         with clients of its own, meet each event; their agents' containers and pods one after the other on each node. \
+         What does not happen to agents is met by two clients of a kind for each balancer, in every other round. A sample is \
+         one client in one event, and samples of one event depend on each other. Ours checks its servers by TCP every second \
          and gives up on one after two failures, which kube-proxy cannot do. Clients of kube-proxy use the address of a plain Service of the same servers, by way of \
          a node; clients of ours the address of an agent, or, where it says so, the Service that the operator makes in \
          front of both agents, which is served by kube-proxy again.\n\n\
@@ -167,7 +168,8 @@ fn lines(text: &mut String, event: &Event, kind: Kind, records: &Records) {
 /// What is not the same for both.
 fn happened() -> String {
     let mut text = String::from(
-        "\nkube-proxy has no agents of its own to lose but the one on each node, so what happens to it is the nearest:\n\n",
+        "\nkube-proxy has no agents of its own to lose but the one on each node, so what happens to it is the nearest, \
+         shortly before it happens to ours:\n\n",
     );
     for event in events::ALL.iter().filter(|event| !event.to_rival.is_empty()) {
         let way = if event.ways[0] == Way::Service {
@@ -177,8 +179,12 @@ fn happened() -> String {
         };
         let _ = writeln!(text, "- {}: {}{way}.", event.name, event.to_rival);
     }
-    text
+    text + SHARED
 }
+
+const SHARED: &str = "\nA node has one emulated processor. While a container starts on it, the server on the same node answers late \
+too, whoever balances: a client meets all three servers in turn, so gaps of one event are alike for ours and for kube-proxy as \
+far as they come from that.\n";
 
 #[cfg(test)]
 mod tests {

@@ -78,7 +78,6 @@ fn sizes(backend: Backend, plan: Plan) -> &'static [usize] {
     match (backend, plan) {
         // The common one comes last: what follows on the other backends needs no change then.
         (MAIN, Plan::Full) => &[1, 2, 4, COMMON],
-        (MAIN, Plan::Quick) => &[2, COMMON],
         _ => &[COMMON],
     }
 }

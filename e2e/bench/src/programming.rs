@@ -1,4 +1,4 @@
-//! How fast tables are programmed: ours beside `ipvsadm`, keepalived and kube-proxy, in one kernel.
+//! How fast tables are programmed: ours beside `ipvsadm` and keepalived, in one kernel.
 
 pub(crate) mod contender;
 mod eyes;

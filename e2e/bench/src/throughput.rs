@@ -60,7 +60,7 @@ impl Suite for Throughput {
 }
 
 fn own_kernel(plan: Plan, records: &mut Records) -> Result<()> {
-    let xs: &[usize] = plan.pick(&[1, 2, 4, 16], &[8]);
+    let xs: &[usize] = plan.pick(&[1, 4, 16], &[8]);
     let load = Load {
         connections: 64,
         seconds: plan.pick(2, 1),

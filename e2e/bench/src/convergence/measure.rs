@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use e2e::cluster::{Agent, Space};
 
+use super::told::{CHANGE, FILL, Told};
 use super::{AGENT, CLOCK, CONVERGENCE, RESOLUTION, WRITTEN, setting};
 use crate::plan::Plan;
 use crate::record::{OURS, Record, Records};
@@ -37,13 +38,13 @@ pub(super) fn measure(space: &Space<'_>, plan: Plan, records: &mut Records) -> R
     let (full, quick) = (
         Counts {
             ours: 67,
-            iptables: 14,
-            ipvs: 6,
+            iptables: 10,
+            ipvs: 4,
         },
         Counts {
             ours: 20,
-            iptables: 6,
-            ipvs: 3,
+            iptables: 4,
+            ipvs: 2,
         },
     );
     for block in 0..plan.pick(3, 1) {
@@ -52,7 +53,7 @@ pub(super) fn measure(space: &Space<'_>, plan: Plan, records: &mut Records) -> R
         for eyes in &mut eyes {
             eyes.ask(&Request::SuspendProxy)?;
         }
-        for size in super::SIZES {
+        for &size in plan.pick(&super::SIZES[..], &super::SIZES[..1]) {
             println!("block {block}: {size} endpoints");
             let mut scene = Scene::make(space, &mut eyes, size)?;
             scene
@@ -72,21 +73,27 @@ struct Scene<'a, 'b> {
     ours: Fleet,
     theirs: Fleet,
     agent: Agent,
+    /// How long each took for all servers, if it tells.
+    fills: Vec<(&'static str, Option<f64>)>,
     /// How many of the kube-proxies still take part.
     rivals: usize,
 }
 
 impl<'a, 'b> Scene<'a, 'b> {
     fn make(space: &'a Space<'b>, eyes: &'a mut [Eyes; 3], size: usize) -> Result<Self> {
-        for (eyes, kernel) in eyes[1..].iter_mut().zip(RIVALS) {
-            rival::start(space, eyes, kernel)?;
-        }
         let ours = Fleet::create(space, "ours", size, Audience::Ours)?;
         let theirs = Fleet::create(space, "theirs", size, Audience::KubeProxy)?;
+        let mut fills = Vec::new();
+        for (eyes, kernel) in eyes[1..].iter_mut().zip(RIVALS) {
+            rival::start(space, eyes, kernel)?;
+            let first = Told::first(space, kernel)?;
+            fills.push((kernel.rival(), first.mean_since(Told::default())));
+        }
         space.apply(&balancer(&ours.name, &eyes[0].node))?;
         let agent = space
             .wait_serving(&ours.name, &format!("{size}/{size}"))?
             .remove(0);
+        fills.push((OURS, Told::ours(&agent)?.mean_since(Told::default())));
         let mut scene = Self {
             space,
             eyes,
@@ -94,6 +101,7 @@ impl<'a, 'b> Scene<'a, 'b> {
             ours,
             theirs,
             agent,
+            fills,
             rivals: RIVALS.len(),
         };
         for _ in 0..WARM_UP {
@@ -112,20 +120,49 @@ impl<'a, 'b> Scene<'a, 'b> {
             records.0.push(self.record(node, block, (CLOCK, uncertainty)));
             println!("{node}: its clock is {ahead:.3} ms ahead, give or take {uncertainty:.3}");
         }
-        let before = latency(&self.agent.metrics()?);
+        for (contender, fill) in self.fills.clone() {
+            let fill = fill.map(|fill| self.record(contender, block, (FILL, fill)));
+            records.0.extend(fill);
+        }
+        let before = Told::ours(&self.agent)?;
+        let theirs = self.syncs()?;
         for number in 0..counts.ours {
             if number == counts.ipvs {
+                self.note_syncs(block, (&theirs, 1), records)?;
                 self.rivals = 1;
                 self.eyes[2].ask(&Request::EndRival)?;
+            }
+            if number == counts.iptables {
+                self.note_syncs(block, (&theirs, 0), records)?;
             }
             if number < counts.iptables {
                 self.theirs(first + number, records)?;
             }
             self.ours(first + number, records)?;
         }
-        if let Some(own) = mean(before, latency(&self.agent.metrics()?)) {
+        if let Some(own) = Told::ours(&self.agent)?.mean_since(before) {
             records.0.push(self.record(OURS, block, (AGENT, own)));
+            records.0.push(self.record(OURS, block, (CHANGE, own)));
         }
+        Ok(())
+    }
+
+    /// What the kube-proxies that take part tell of their syncs.
+    fn syncs(&self) -> Result<Vec<Told>> {
+        let taking_part = RIVALS.iter().take(self.rivals);
+        taking_part
+            .map(|kernel| Told::theirs(self.space, *kernel))
+            .collect()
+    }
+
+    /// What the syncs of one of them took since an earlier look.
+    fn note_syncs(&self, block: u32, (before, place): (&[Told], usize), records: &mut Records) -> Result<()> {
+        let kernel = RIVALS[place];
+        let mean = Told::theirs(self.space, kernel)?.mean_since(before[place]);
+        let rival = kernel.rival();
+        records
+            .0
+            .extend(mean.map(|mean| self.record(rival, block, (CHANGE, mean))));
         Ok(())
     }
 
@@ -208,38 +245,4 @@ impl<'a, 'b> Scene<'a, 'b> {
 fn milliseconds_between(begin: u64, end: u64) -> f64 {
     let signed = |time| i64::try_from(time).unwrap_or_default();
     milliseconds(signed(end) - signed(begin))
-}
-
-/// Sum and count of what the agent measures by itself: from hearing of a change to the kernel.
-fn latency(metrics: &str) -> Option<(f64, f64)> {
-    let value = |suffix: &str| {
-        let name = format!("portable_lb_agent_programming_latency_seconds_{suffix} ");
-        metrics
-            .lines()
-            .find_map(|line| line.strip_prefix(&name)?.trim().parse().ok())
-    };
-    Some((value("sum")?, value("count")?))
-}
-
-fn mean(before: Option<(f64, f64)>, after: Option<(f64, f64)>) -> Option<f64> {
-    let ((sum, count), (all, of)) = (before?, after?);
-    (of > count).then(|| (all - sum) / (of - count) * 1000.0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_agents_own_share_is_what_came_between() {
-        let text = |sum, count| {
-            latency(&format!(
-                "portable_lb_agent_programming_latency_seconds_sum {sum}\n\
-                 portable_lb_agent_programming_latency_seconds_count {count}\n"
-            ))
-        };
-        assert_eq!(mean(text(1.0, 10), text(1.5, 20)), Some(50.0));
-        assert_eq!(mean(text(1.0, 10), text(1.0, 10)), None);
-        assert_eq!(mean(None, text(1.0, 10)), None);
-    }
 }

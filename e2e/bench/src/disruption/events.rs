@@ -13,6 +13,7 @@ use e2e::cluster::{AGENTS, Agent, install, until};
 use k8s_openapi::api::core::v1::Pod;
 
 use super::stage::Stage;
+use crate::plan::Plan;
 use crate::stage::node::NODES;
 
 /// By which way clients of ours come.
@@ -34,10 +35,21 @@ pub(super) struct Event {
     pub(super) to_rival: &'static str,
     /// The ways of ours; the first is compared with the rival's.
     pub(super) ways: &'static [Way],
+    /// Clients of a kind and way for each balancer. An event with several is left out in every other round: as many
+    /// samples in less time.
+    pub(super) clients: usize,
     /// Whether it is short enough for a quick run.
     pub(super) is_quick: bool,
     /// Makes it happen, and waits until all is as before. Given the agents of each balancer, and the round.
     pub(super) run: fn(&Stage<'_, '_>, &[[Agent; 2]], usize) -> Result<()>,
+}
+
+impl Event {
+    /// Whether it is one of a round's.
+    pub(super) fn is_met(&self, plan: Plan, round: usize) -> bool {
+        let is_wanted = plan == Plan::Full || self.is_quick;
+        is_wanted && round.is_multiple_of(self.clients)
+    }
 }
 
 /// All of them.
@@ -46,6 +58,7 @@ pub(super) const ALL: [Event; 6] = [
         name: "agent's container killed",
         to_rival: "kube-proxy of the client's node killed",
         ways: &[Way::Agent, Way::Service],
+        clients: 1,
         is_quick: true,
         run: kill_containers,
     },
@@ -53,13 +66,15 @@ pub(super) const ALL: [Event; 6] = [
         name: "agent's pod deleted",
         to_rival: "kube-proxy of the client's node told to end",
         ways: &[Way::Service],
-        is_quick: true,
+        clients: 1,
+        is_quick: false,
         run: delete_pods,
     },
     Event {
         name: "agent's image changed",
         to_rival: "kube-proxy of the client's node told to end",
         ways: &[Way::Agent, Way::Service],
+        clients: 1,
         is_quick: false,
         run: change_image,
     },
@@ -67,6 +82,7 @@ pub(super) const ALL: [Event; 6] = [
         name: "servers rolled",
         to_rival: "",
         ways: &[Way::Agent],
+        clients: 2,
         is_quick: true,
         run: roll,
     },
@@ -74,6 +90,7 @@ pub(super) const ALL: [Event; 6] = [
         name: "API server away",
         to_rival: "",
         ways: &[Way::Agent],
+        clients: 2,
         is_quick: true,
         run: stop_api_server,
     },
@@ -81,6 +98,7 @@ pub(super) const ALL: [Event; 6] = [
         name: "node of a server killed",
         to_rival: "",
         ways: &[Way::Elsewhere],
+        clients: 2,
         is_quick: false,
         run: kill_node,
     },
@@ -91,29 +109,45 @@ pub(super) const VICTIM: &str = "node3";
 /// How long it is dead: longer than it takes the cluster to notice.
 const DEAD: Duration = Duration::from_mins(1);
 
-/// One after the other: containers that start at the same time would share the node's only processor.
+/// The first agent of each balancer, in groups with one on each node at most: containers that start at the same time
+/// would share a node's only processor.
+fn by_nodes(agents: &[[Agent; 2]]) -> Vec<Vec<&Agent>> {
+    let mut groups: Vec<Vec<&Agent>> = Vec::new();
+    for [agent, _] in agents {
+        let is_free = |group: &&mut Vec<&Agent>| group.iter().all(|other| other.node != agent.node);
+        match groups.iter_mut().find(is_free) {
+            Some(group) => group.push(agent),
+            None => groups.push(vec![agent]),
+        }
+    }
+    groups
+}
+
 fn kill_containers(stage: &Stage<'_, '_>, agents: &[[Agent; 2]], _: usize) -> Result<()> {
     stage.signal_kube_proxy("KILL")?;
-    for [agent, _] in agents {
-        let (node, container) = (&agent.node, &agent.container);
-        let words = format!("node exec {node} -- ctr -n k8s.io tasks kill --signal SIGKILL {container}");
-        stage.space.lab(&words)?;
-        until(&format!("{} is back", agent.pod), CONTAINER, || {
-            let now = Agent::from_pod(&stage.space.get(AGENTS, &agent.pod)?)?;
-            ensure!(now.restarts > agent.restarts, "it was not started again");
-            Ok(())
-        })?;
+    for group in by_nodes(agents) {
+        for Agent { node, container, .. } in &group {
+            let words = format!("node exec {node} -- ctr -n k8s.io tasks kill --signal SIGKILL {container}");
+            stage.space.lab(&words)?;
+        }
+        for agent in group {
+            until(&format!("{} is back", agent.pod), CONTAINER, || {
+                let now = Agent::from_pod(&stage.space.get(AGENTS, &agent.pod)?)?;
+                ensure!(now.restarts > agent.restarts, "it was not started again");
+                Ok(())
+            })?;
+        }
+        stage.wait_whole()?;
     }
-    stage.wait_whole()
+    Ok(())
 }
 
 fn delete_pods(stage: &Stage<'_, '_>, agents: &[[Agent; 2]], _: usize) -> Result<()> {
     stage.signal_kube_proxy("TERM")?;
-    for [agent, _] in agents {
-        kubectl(&format!(
-            "--namespace {AGENTS} delete pod {} --timeout=120s",
-            agent.pod
-        ))?;
+    for group in by_nodes(agents) {
+        let pods: Vec<&str> = group.iter().map(|agent| agent.pod.as_str()).collect();
+        let pods = pods.join(" ");
+        kubectl(&format!("--namespace {AGENTS} delete pod {pods} --timeout=120s"))?;
         stage.wait_whole()?;
     }
     Ok(())
@@ -123,17 +157,20 @@ const IMAGE: &str = "portable-lb/agent";
 const NOW: &str = env!("CARGO_PKG_VERSION");
 const NEXT: &str = "next";
 
+/// Gives the image its other name on a node.
+fn name_next(stage: &Stage<'_, '_>, node: &str) -> Result<()> {
+    let image = |tag| format!("docker.io/{IMAGE}:{tag}");
+    let words = format!("ctr -n k8s.io images tag --force {} {}", image(NOW), image(NEXT));
+    stage.space.lab(&format!("node exec {node} -- {words}")).map(drop)
+}
+
 /// To another name of the image, and in the next round back. For Kubernetes that is another version.
 fn change_image(stage: &Stage<'_, '_>, agents: &[[Agent; 2]], round: usize) -> Result<()> {
     // A pod that is made anew may come to any of them.
-    for node in NODES {
-        let image = |tag| format!("docker.io/{IMAGE}:{tag}");
-        let words = format!("ctr -n k8s.io images tag --force {} {}", image(NOW), image(NEXT));
-        stage.space.lab(&format!("node exec {node} -- {words}"))?;
-    }
+    NODES.iter().try_for_each(|node| name_next(stage, node))?;
     let version = if round.is_multiple_of(2) { NEXT } else { NOW };
-    install::install_with(&format!("--set agents.image.tag={version}"))?;
     stage.signal_kube_proxy("TERM")?;
+    install::install_with(&format!("--set agents.image.tag={version}"))?;
     for agent in agents.iter().flatten() {
         until(
             &format!("{} runs version {version}", agent.pod),
@@ -197,5 +234,41 @@ fn kill_node(stage: &Stage<'_, '_>, _: &[[Agent; 2]], _: usize) -> Result<()> {
         .space
         .lab(&format!("node start {VICTIM}"))
         .context("the node is to be started again")?;
+    // Its images are those of the archives again, and agents may run by the other name.
+    name_next(stage, VICTIM)?;
     stage.wait_whole()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    #[test]
+    fn each_event_has_twenty_samples() {
+        for event in &ALL {
+            let rounds = (0..4).filter(|round| event.is_met(Plan::Full, *round)).count();
+            assert!(5 * rounds * event.clients >= 20, "{}", event.name);
+        }
+    }
+
+    #[test]
+    fn no_node_has_two_at_a_time() {
+        let agent = |pod: &str, node: &str| Agent {
+            pod: pod.to_owned(),
+            uid: String::new(),
+            ip: Ipv4Addr::LOCALHOST,
+            node: node.to_owned(),
+            node_ip: Ipv4Addr::LOCALHOST,
+            restarts: 0,
+            container: String::new(),
+        };
+        let pairs = [("a", "1"), ("b", "1"), ("c", "2"), ("d", "1")];
+        let pairs = pairs.map(|(pod, node)| [agent(pod, node), agent("other", "3")]);
+        let groups: Vec<Vec<&str>> = by_nodes(&pairs)
+            .iter()
+            .map(|group| group.iter().map(|agent| agent.pod.as_str()).collect())
+            .collect();
+        assert_eq!(groups, [vec!["a", "c"], vec!["b"], vec!["d"]]);
+    }
 }

@@ -1,17 +1,23 @@
 //! Several balancers in front of the same servers, and a plain Service beside them.
+#![allow(clippy::disallowed_methods, reason = "kube-proxy is given time")]
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use crd::names;
 use e2e::cluster::agents::labels;
-use e2e::cluster::{AGENTS, Agent, Space, fixtures};
+use e2e::cluster::wait::CONTAINER;
+use e2e::cluster::{AGENTS, Agent, Space, fixtures, until};
 use e2e::lab::cluster::Node;
 use k8s_openapi::api::core::v1::Service;
 
 /// Where clients outside come in: this node's kube-proxy serves the addresses of Services.
 pub(super) const ENTRY: &str = "node1";
+/// kube-proxy's first sync takes less.
+const SYNC: Duration = Duration::from_secs(8);
 const SERVERS: &str = "3/3";
 const PORT: u16 = 80;
 
@@ -27,7 +33,7 @@ pub(super) struct Stage<'a, 'b> {
     /// Their names.
     pub(super) names: Vec<String>,
     /// How long the API server stays away, and the like.
-    pub(super) patience: std::time::Duration,
+    pub(super) patience: Duration,
     _routes: Vec<Route>,
     service: SocketAddr,
     services: Vec<SocketAddr>,
@@ -35,7 +41,7 @@ pub(super) struct Stage<'a, 'b> {
 
 impl<'a, 'b> Stage<'a, 'b> {
     /// Makes so many.
-    pub(super) fn make(space: &'a Space<'b>, count: usize, patience: std::time::Duration) -> Result<Self> {
+    pub(super) fn make(space: &'a Space<'b>, count: usize, patience: Duration) -> Result<Self> {
         space.apply(fixtures::WEB)?;
         let names: Vec<String> = (0..count).map(|number| format!("balancer-{number}")).collect();
         for name in &names {
@@ -93,22 +99,24 @@ impl<'a, 'b> Stage<'a, 'b> {
         for name in &self.names {
             self.space.wait_serving(name, SERVERS)?;
         }
-        e2e::cluster::until(
-            "each balancer has two agents",
-            e2e::cluster::wait::CONTAINER,
-            || self.agents(0).map(drop),
-        )
+        until("each balancer has two agents", CONTAINER, || {
+            self.agents(0).map(drop)
+        })
     }
 
-    /// Sends the kube-proxy of the entry a signal; its node starts it again.
+    /// Sends the kube-proxy of the entry a signal. Its node starts it again, and it is given time for its first sync: while
+    /// it has not made that, it does not hear of agents that go, whose clients by a Service need it too.
     pub(super) fn signal_kube_proxy(&self, signal: &str) -> Result<()> {
-        let pid = self
-            .space
-            .lab(&format!("node exec {ENTRY} -- pidof kube-proxy"))?;
-        let pid = pid.trim();
+        let pid = || self.space.lab(&format!("node exec {ENTRY} -- pidof kube-proxy"));
+        let before = pid()?;
         self.space
-            .lab(&format!("node exec {ENTRY} -- kill -{signal} {pid}"))
-            .map(drop)
+            .lab(&format!("node exec {ENTRY} -- kill -{signal} {}", before.trim()))?;
+        until("kube-proxy runs again", CONTAINER, || {
+            ensure!(pid()? != before, "it has not ended");
+            Ok(())
+        })?;
+        thread::sleep(SYNC);
+        Ok(())
     }
 }
 

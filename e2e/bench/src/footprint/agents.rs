@@ -35,7 +35,7 @@ pub(super) fn measure(plan: Plan, records: &mut Records) -> Result<()> {
         for eyes in &mut eyes {
             eyes.ask(&Request::SuspendProxy)?;
         }
-        for size in plan.pick(&[10, 1000, 10_000][..], &[10, 1000]) {
+        for size in plan.pick(&[10, 1000, 10_000][..], &[10]) {
             let mut scene = Scene::make(space, &mut eyes, *size)?;
             scene
                 .measure(plan, records)
@@ -101,7 +101,7 @@ impl<'a, 'b> Scene<'a, 'b> {
     fn measure(&mut self, plan: Plan, records: &mut Records) -> Result<()> {
         let calls = Calls::parse(&kubectl("get --raw /metrics")?);
         let (rest, usages) = self.during(|_| {
-            std::thread::sleep(Duration::from_secs(plan.pick(20, 6)));
+            std::thread::sleep(Duration::from_secs(plan.pick(12, 4)));
             Ok(())
         })?;
         let now = Calls::parse(&kubectl("get --raw /metrics")?);

@@ -77,7 +77,7 @@ fn alone(plan: Plan, records: &mut Records) -> Result<()> {
     let folder = Folder::create()?;
     let operator = Operator::start(&server, &folder.0)?;
     let stage = balancers::Stage::new(&server)?;
-    for count in plan.pick(&[1, 100, 1000][..], &[1, 100]) {
+    for count in plan.pick(&[1, 100, 1000][..], &[1, 10]) {
         stage.grow(*count).with_context(|| format!("{count} balancers"))?;
         let point = Point {
             setting: OPERATOR,
@@ -103,7 +103,7 @@ fn rest(
 ) -> Result<()> {
     let calls = || anyhow::Ok(Calls::parse(&server.kubectl(&["get", "--raw", "/metrics"])?.out));
     let (earlier, before, begin) = (calls()?, operator.usage()?, Instant::now());
-    thread::sleep(Duration::from_secs(plan.pick(20, 6)));
+    thread::sleep(Duration::from_secs(plan.pick(12, 4)));
     let took = begin.elapsed();
     let (after, now) = (operator.usage()?, calls()?);
     note(records, point, &Measured::at_rest(before, after, took));

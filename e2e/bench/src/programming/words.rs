@@ -282,6 +282,9 @@ const LIMITS: &str = "
 To start a program costs much in an emulated machine, so few changes by `ipvsadm` look worse here than on hardware; \
 the larger the table, the less that counts. The kernel looks through all servers of a service for each that is added or changed: this \
 part of the time everybody pays, and it grows with the square of the servers of one service.
+
+kube-proxy cannot be given a table, only a cluster: how long its syncs take in ipvs mode, beside what our agent takes for as \
+many servers in the same cluster, stands [where convergence is measured](#convergence-from-a-changed-endpointslice-to-the-kernel).
 ";
 
 #[cfg(test)]

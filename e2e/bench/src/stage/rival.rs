@@ -1,6 +1,7 @@
 //! A kube-proxy of its own on a node, in the network namespace of a pod that does nothing else.
 
 use anyhow::Result;
+use e2e::cluster::command::kubectl;
 use e2e::cluster::{Space, until, wait};
 use e2e::lab::cluster::POD_NETWORK;
 use e2e::lab::paths::Paths;
@@ -30,6 +31,17 @@ impl Kernel {
     }
 }
 
+/// Where each tells of itself, at its pod's address.
+const METRICS: u16 = 10249;
+
+/// What the one of that mode tells of itself.
+pub fn metrics(space: &Space<'_>, kernel: Kernel) -> Result<String> {
+    let (namespace, pod) = (&space.name, kernel.mode());
+    kubectl(&format!(
+        "get --raw /api/v1/namespaces/{namespace}/pods/{pod}:{METRICS}/proxy/metrics"
+    ))
+}
+
 /// Starts one on the node of these eyes. Its pod is called as its mode.
 pub fn start(space: &Space<'_>, eyes: &mut Eyes, kernel: Kernel) -> Result<()> {
     let mode = kernel.mode();
@@ -54,6 +66,7 @@ pub fn start(space: &Space<'_>, eyes: &mut Eyes, kernel: Kernel) -> Result<()> {
         format!("--cluster-cidr={POD_NETWORK}"),
         format!("--proxy-mode={mode}"),
         "--conntrack-max-per-core=0".to_owned(),
+        format!("--metrics-bind-address=0.0.0.0:{METRICS}"),
     ];
     let pod = mode.to_owned();
     until("the rival runs", wait::NOTICE, || {
