@@ -229,45 +229,32 @@ pub(crate) fn attach(
     let agents = context.config.agents.namespace.clone();
     let ours = || all().labels(&ours());
     let (of_services, of_accounts, of_nodes) = (controller.store(), controller.store(), controller.store());
-    let (replica_sets, pods) = (
-        Api::namespaced(client.clone(), &agents),
-        Api::namespaced(client.clone(), &agents),
-    );
-    let (budgets, accounts) = (
-        Api::namespaced(client.clone(), &agents),
-        Api::namespaced(client.clone(), &agents),
-    );
     let told = || relisted.clone();
+    let replica_sets = Api::namespaced(client.clone(), &agents);
+    let replica_sets = observe(replica_sets, ours(), packing(writers.replica_sets), told());
+    let pods = Api::namespaced(client.clone(), &agents);
+    let pods = observe(pods, ours(), packing(writers.pods), told());
+    let budgets = Api::namespaced(client.clone(), &agents);
+    let budgets = observe(budgets, ours(), packing(writers.budgets), told());
+    let accounts = Api::namespaced(client.clone(), &agents);
+    let accounts = observe(accounts, ours(), packing(writers.service_accounts), told());
+    let bindings = Api::all(client.clone());
+    let bindings = observe(bindings, ours(), packing(writers.role_bindings), told());
+    let services = Api::all(client.clone());
+    let services = observe(services, all(), packing(writers.services), told());
     let nodes = observe(Api::all(client.clone()), all(), reflecting(writers.nodes), told())
         .predicate_filter(|node: &Node| Some(node_facts(node)), <_>::default());
     controller
-        .watches_stream(
-            observe(replica_sets, ours(), packing(writers.replica_sets), told()),
-            |it| labelled(&it),
-        )
-        .watches_stream(observe(pods, ours(), packing(writers.pods), told()), |it| {
-            labelled(&it)
+        .watches_stream(replica_sets, |it| labelled(&it))
+        .watches_stream(pods, |it| labelled(&it))
+        .watches_stream(budgets, |it| labelled(&it))
+        .watches_stream(bindings, |it| labelled(&it))
+        .watches_stream(accounts, move |it| {
+            in_namespace(&of_accounts, it.labels().get(names::NAMESPACE_LABEL))
         })
-        .watches_stream(observe(budgets, ours(), packing(writers.budgets), told()), |it| {
-            labelled(&it)
+        .watches_stream(services, move |it| {
+            concerned_by_service(&of_services, &it, &agents)
         })
-        .watches_stream(
-            observe(
-                Api::all(client.clone()),
-                ours(),
-                packing(writers.role_bindings),
-                told(),
-            ),
-            |it| labelled(&it),
-        )
-        .watches_stream(
-            observe(accounts, ours(), packing(writers.service_accounts), told()),
-            move |it| in_namespace(&of_accounts, it.labels().get(names::NAMESPACE_LABEL)),
-        )
-        .watches_stream(
-            observe(Api::all(client.clone()), all(), packing(writers.services), told()),
-            move |it: Service| concerned_by_service(&of_services, &it, &agents),
-        )
         .watches_stream(nodes, move |_| select(&of_nodes, |_| true))
 }
 
