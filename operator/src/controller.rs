@@ -4,7 +4,6 @@ use futures::channel::mpsc;
 use futures::{StreamExt, future};
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::{self, Action, Controller};
-use kube::runtime::events::Recorder;
 use kube::runtime::reflector::{self, Store, store::Writer};
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource};
@@ -24,7 +23,7 @@ use crate::metrics::Metrics;
 use crate::rollout;
 use crate::status;
 use crate::sweep;
-use crate::watches::{Stores, Writers, attach, observe};
+use crate::watches::{Stores, Writers, all, attach, observe, reflecting};
 use crd::PortableLoadBalancer;
 
 /// A balancer, or the reason why an object is none. A malformed one must not break the watch for the others.
@@ -53,7 +52,7 @@ pub struct Context {
     /// What is counted.
     pub metrics: Metrics,
     balancers: Store<Guarded>,
-    pub(crate) recorder: Recorder,
+    pub(crate) teller: events::Teller,
     pub(crate) memory: status::Memory,
     pub(crate) slots: rollout::Slots,
     pub(crate) sweep: Notify,
@@ -99,7 +98,7 @@ impl Context {
         let (stores, writers) = Stores::new();
         let (balancers, balancers_writer) = reflector::store();
         let context = Self {
-            recorder: Recorder::new(client.clone(), events::reporter()),
+            teller: events::Teller::new(client.clone()),
             client,
             config,
             stores,
@@ -149,8 +148,7 @@ pub async fn stop_on_signal(stop: CancellationToken) {
 pub async fn run(context: Arc<Context>, streams: Streams, stop: CancellationToken) {
     let (relisted, relists) = mpsc::unbounded();
     let balancers = Api::<Guarded>::all(context.client.clone());
-    let config = watcher::Config::default();
-    let balancers = observe(balancers, config, streams.balancers, relisted.clone());
+    let balancers = observe(balancers, all(), reflecting(streams.balancers), relisted.clone());
     let controller = Controller::for_stream(balancers, context.balancers.clone());
     let sweeper = context.clone();
     let controller = attach(controller, &context, streams.writers, &relisted)

@@ -2,20 +2,52 @@
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use std::sync::{Mutex, PoisonError};
 
 use crate::causes::causes;
-use crate::controller::Context;
 use crate::status::Note;
 use crd::condition::{self, reason};
 use crd::{names, shorten};
 
 /// Greatest length of an Event's note in bytes, with room for characters of several bytes.
 const NOTE_MAX: usize = 250;
+/// So many Events at most are known to a recorder.
+const KEPT: usize = 100;
+
+/// Writes Events. One that repeats itself is counted up in the first, as long as few others came since.
+pub(crate) struct Teller {
+    client: Client,
+    recorder: Mutex<(Recorder, usize)>,
+}
+
+impl Teller {
+    pub(crate) fn new(client: Client) -> Self {
+        let recorder = Mutex::new((Recorder::new(client.clone(), reporter()), 0));
+        Self { client, recorder }
+    }
+
+    /// A recorder keeps all that it wrote for some minutes, which is much after a change of all balancers: so there is
+    /// a new one now and then.
+    fn recorder(&self) -> Recorder {
+        let mut recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
+        if recorder.1 == KEPT {
+            *recorder = (self.forgetful(), 0);
+        }
+        recorder.1 += 1;
+        recorder.0.clone()
+    }
+
+    /// A recorder that knows no earlier Event.
+    fn forgetful(&self) -> Recorder {
+        Recorder::new(self.client.clone(), reporter())
+    }
+}
 
 /// Publishes what has changed. An Event that can't be written is logged, and no more: the conditions say the same.
 pub(crate) async fn publish(
-    recorder: &Recorder,
+    teller: &Teller,
     about: &ObjectReference,
     before: &[Condition],
     now: &[Condition],
@@ -28,7 +60,7 @@ pub(crate) async fn publish(
             action: condition.type_.clone(),
             secondary: None,
         };
-        if let Err(error) = recorder.publish(&event, about).await {
+        if let Err(error) = teller.recorder().publish(&event, about).await {
             tracing::warn!(
                 error = causes(&error),
                 reason = event.reason,
@@ -39,7 +71,7 @@ pub(crate) async fn publish(
 }
 
 /// Publishes notes that are no transitions.
-pub(crate) async fn note(context: &Context, about: &ObjectReference, notes: Vec<Note>) {
+pub(crate) async fn note(teller: &Teller, about: &ObjectReference, notes: Vec<Note>) {
     for note in notes {
         let event = Event {
             type_: note.type_,
@@ -49,8 +81,7 @@ pub(crate) async fn note(context: &Context, about: &ObjectReference, notes: Vec<
             secondary: None,
         };
         // A recorder that knows earlier ones would only count them up, and keep the text of the first.
-        let recorder = Recorder::new(context.client.clone(), reporter());
-        if let Err(error) = recorder.publish(&event, about).await {
+        if let Err(error) = teller.forgetful().publish(&event, about).await {
             let (error, reason) = (causes(&error), note.reason);
             tracing::warn!(error, reason, "could not write an event");
         }
@@ -58,7 +89,7 @@ pub(crate) async fn note(context: &Context, about: &ObjectReference, notes: Vec<
 }
 
 /// Who writes Events.
-pub(crate) fn reporter() -> Reporter {
+fn reporter() -> Reporter {
     Reporter {
         controller: names::OPERATOR_MANAGER.to_owned(),
         instance: std::env::var("POD_NAME").ok(),

@@ -4,10 +4,12 @@ use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{Node, Pod, Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::RoleBinding;
-use kube::runtime::reflector::ObjectRef;
+use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Resource, ResourceExt};
+use serde::{Serialize, de::DeserializeOwned};
 use std::sync::Arc;
 
+use crate::packed::Packed;
 use crate::watches::Stores;
 use crd::{PortableLoadBalancer, names};
 
@@ -39,26 +41,26 @@ pub fn gather(stores: &Stores, lb: &PortableLoadBalancer, agents: &str) -> Obser
     let child = names::child_name(&namespace, &lb.name_any());
     let account = names::service_account(&namespace);
     let binding = names::role_binding(&lb.name_any());
-    let uid = lb.uid();
+    let uid = lb.meta().uid.as_deref();
     let backend = lb.spec.backends.service.as_ref();
+    let pods = stores.pods.state_filter(|pod| pod.belongs_to(uid));
     Observed {
-        agents: stores.replica_sets.get(&within(&child, agents)),
-        pods: by_name(
-            stores
-                .pods
-                .state_filter(|pod| pod.labels().get(names::UID_LABEL) == uid.as_ref()),
-        ),
-        service: stores.services.get(&within(&child, agents)),
-        budget: stores.budgets.get(&within(&child, agents)),
-        service_account: stores.service_accounts.get(&within(&account, agents)),
-        role_binding: stores.role_bindings.get(&within(&binding, &namespace)),
-        backend: backend.and_then(|it| stores.services.get(&within(&it.name, &namespace))),
+        agents: find(&stores.replica_sets, &child, agents),
+        pods: by_name(pods.iter().filter_map(|pod| pod.unpack()).collect()),
+        service: find(&stores.services, &child, agents),
+        budget: find(&stores.budgets, &child, agents),
+        service_account: find(&stores.service_accounts, &account, agents),
+        role_binding: find(&stores.role_bindings, &binding, &namespace),
+        backend: backend.and_then(|it| find(&stores.services, &it.name, &namespace)),
         nodes: by_name(stores.nodes.state()),
     }
 }
 
-fn within<K: Resource<DynamicType = ()>>(name: &str, namespace: &str) -> ObjectRef<K> {
-    ObjectRef::new(name).within(namespace)
+fn find<K>(store: &Store<Packed<K>>, name: &str, namespace: &str) -> Option<Arc<K>>
+where
+    K: Resource<DynamicType = ()> + Serialize + DeserializeOwned + Clone,
+{
+    store.get(&ObjectRef::new(name).within(namespace))?.unpack()
 }
 
 fn by_name<K: ResourceExt>(mut objects: Vec<Arc<K>>) -> Vec<Arc<K>> {

@@ -13,6 +13,7 @@ mod fingerprint;
 pub mod gather;
 pub mod http;
 mod metrics;
+pub mod packed;
 mod rollout;
 pub mod smoke;
 pub mod status;

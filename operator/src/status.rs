@@ -95,9 +95,10 @@ pub(crate) async fn report(context: &Context, facts: &Facts<'_>) -> Result<Optio
         patch::status(&context.client, lb, &status)
             .await
             .map_err(Error::Write)?;
-        events::publish(&context.recorder, &about, &before, &status.conditions).await;
+        events::publish(&context.teller, &about, &before, &status.conditions).await;
     }
-    remembered.conditions = Some(status.conditions);
+    // What the store shows need not be kept twice.
+    remembered.conditions = (status.conditions != live.conditions).then_some(status.conditions);
     remembered.drains.take(lb, context.memory.start());
     let notes = remembered.drains.due(lb, Instant::now());
     let again = [
@@ -105,7 +106,7 @@ pub(crate) async fn report(context: &Context, facts: &Facts<'_>) -> Result<Optio
         remembered.drains.wait(Instant::now()),
     ];
     context.memory.keep(lb, remembered);
-    events::note(context, &about, notes).await;
+    events::note(&context.teller, &about, notes).await;
     patch::forget_vanished(context, facts).await?;
     Ok(again.into_iter().flatten().min())
 }

@@ -4,8 +4,8 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{Pod, Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::api::{DeleteParams, ListParams, PartialObjectMeta, Preconditions};
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::api::{DeleteParams, ListParams, ObjectMeta, Preconditions};
+use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Context;
 use crate::causes::causes;
-use crate::watches::ours;
+use crate::watches::{PAGE, ours};
 use crd::{PortableLoadBalancer, names};
 
 const PERIOD: Duration = Duration::from_mins(10);
@@ -28,9 +28,9 @@ pub enum Error {
     /// No certain list: nothing is deleted on a guess.
     #[error("could not list {0}")]
     List(&'static str, #[source] kube::Error),
-    /// The API server gave a part of the balancers only.
-    #[error("the list of balancers is not whole")]
-    Partial,
+    /// The API server gave a part only.
+    #[error("the list of {0} is not whole")]
+    Partial(&'static str),
     /// The API server refused to delete a child.
     #[error("could not delete {0}")]
     Delete(String, #[source] kube::Error),
@@ -64,23 +64,33 @@ pub(crate) async fn run(context: Arc<Context>, stop: CancellationToken) {
 /// The children are listed before the balancers: whatever has a child then existed before the balancers were read, so
 /// a balancer that the second list lacks is gone for certain, and never merely too young to be in it.
 pub async fn sweep(client: &Client, agents: &str) -> Result<u64, Error> {
-    let replica_sets = list::<ReplicaSet>(client, agents, "replicasets").await?;
-    let services = list::<Service>(client, agents, "services").await?;
-    let budgets = list::<PodDisruptionBudget>(client, agents, "poddisruptionbudgets").await?;
-    let pods = list::<Pod>(client, agents, "pods").await?;
-    let accounts = list::<ServiceAccount>(client, agents, "serviceaccounts").await?;
+    let place = Place { client, agents };
+    let replica_sets = place.list::<ReplicaSet>("replicasets", names::UID_LABEL).await?;
+    let services = place.list::<Service>("services", names::UID_LABEL).await?;
+    let budgets = place
+        .list::<PodDisruptionBudget>("poddisruptionbudgets", names::UID_LABEL)
+        .await?;
+    let pods = place.list::<Pod>("pods", names::UID_LABEL).await?;
+    let accounts = place
+        .list::<ServiceAccount>("serviceaccounts", names::NAMESPACE_LABEL)
+        .await?;
     let living = Living::read(client).await?;
     let mut deleted = 0;
     // Before their pods, or they would make new ones.
-    deleted += delete_all(client, replica_sets, |child| !living.owns(child)).await?;
-    deleted += delete_all(client, services, |child| !living.owns(child)).await?;
-    deleted += delete_all(client, budgets, |child| !living.owns(child)).await?;
-    deleted += delete_all(client, pods, |child| !living.owns(child)).await?;
-    deleted += delete_all(client, accounts, |child| !living.uses(child)).await?;
+    deleted += place.delete_all::<ReplicaSet>(replica_sets, &living.uids).await?;
+    deleted += place.delete_all::<Service>(services, &living.uids).await?;
+    deleted += place
+        .delete_all::<PodDisruptionBudget>(budgets, &living.uids)
+        .await?;
+    deleted += place.delete_all::<Pod>(pods, &living.uids).await?;
+    deleted += place
+        .delete_all::<ServiceAccount>(accounts, &living.namespaces)
+        .await?;
     Ok(deleted)
 }
 
 /// The balancers that there are.
+#[derive(Default)]
 struct Living {
     uids: BTreeSet<String>,
     namespaces: BTreeSet<String>,
@@ -90,70 +100,109 @@ impl Living {
     /// Reads metadata only, so that a malformed balancer counts too. An error is an error, and never an empty list.
     async fn read(client: &Client) -> Result<Self, Error> {
         let api = Api::<PortableLoadBalancer>::all(client.clone());
-        let list = api.list_metadata(&ListParams::default()).await;
-        let list = list.map_err(|error| Error::List("portableloadbalancers", error))?;
-        let rest = list.metadata.continue_.as_deref().unwrap_or_default();
-        let version = list.metadata.resource_version.as_deref().unwrap_or_default();
-        if !rest.is_empty() || version.is_empty() {
-            return Err(Error::Partial);
-        }
-        Ok(Self {
-            uids: list.iter().filter_map(ResourceExt::uid).collect(),
-            namespaces: list.iter().filter_map(ResourceExt::namespace).collect(),
+        let mut living = Self::default();
+        pages(&api, "portableloadbalancers", ListParams::default(), |meta| {
+            living.uids.extend(meta.uid);
+            living.namespaces.extend(meta.namespace);
         })
-    }
-
-    /// Whether a living balancer owns the child. One without a label of ours is not ours to judge.
-    fn owns<K: ResourceExt>(&self, child: &K) -> bool {
-        let uid = child.labels().get(names::UID_LABEL);
-        uid.is_none_or(|uid| self.uids.contains(uid))
-    }
-
-    /// Whether a namespace that the account is for has any balancer.
-    fn uses<K: ResourceExt>(&self, account: &K) -> bool {
-        let namespace = account.labels().get(names::NAMESPACE_LABEL);
-        namespace.is_none_or(|namespace| self.namespaces.contains(namespace))
+        .await?;
+        Ok(living)
     }
 }
 
-async fn list<K>(
-    client: &Client,
-    agents: &str,
+/// Reads the metadata of all objects, some at a time: those of thousands at once would take more memory than all else
+/// here.
+async fn pages<K>(
+    api: &Api<K>,
     kind: &'static str,
-) -> Result<Vec<PartialObjectMeta<K>>, Error>
+    mut params: ListParams,
+    mut take: impl FnMut(ObjectMeta),
+) -> Result<(), Error>
 where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug,
+    K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug,
 {
-    let api = Api::<K>::namespaced(client.clone(), agents);
-    let list = api.list_metadata(&ListParams::default().labels(&ours())).await;
-    Ok(list.map_err(|error| Error::List(kind, error))?.items)
-}
-
-async fn delete_all<K>(
-    client: &Client,
-    children: Vec<PartialObjectMeta<K>>,
-    orphaned: impl Fn(&PartialObjectMeta<K>) -> bool,
-) -> Result<u64, Error>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug,
-{
-    let mut deleted = 0;
-    for child in children.iter().filter(|child| orphaned(child)) {
-        if child.metadata.deletion_timestamp.is_some() {
-            continue;
+    params.limit = Some(PAGE);
+    loop {
+        let list = api.list_metadata(&params).await;
+        let list = list.map_err(|error| Error::List(kind, error))?;
+        let next = list.metadata.continue_.filter(|token| !token.is_empty());
+        let version = list.metadata.resource_version.unwrap_or_default();
+        if version.is_empty() || next.is_some() && next == params.continue_token {
+            return Err(Error::Partial(kind));
         }
-        let name = child.name_any();
-        let api = Api::<K>::namespaced(client.clone(), &child.namespace().unwrap_or_default());
-        let params = DeleteParams::background().preconditions(Preconditions {
-            uid: child.uid(),
-            resource_version: None,
-        });
-        match api.delete(&name, &params).await {
-            Ok(_) => deleted += 1,
-            // 409: another object has the name by now.
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
-            Err(error) => return Err(Error::Delete(format!("{} {name}", K::kind(&())), error)),
+        for object in list.items {
+            take(object.metadata);
+        }
+        params.continue_token = next;
+        if params.continue_token.is_none() {
+            return Ok(());
         }
     }
-    Ok(deleted)
+}
+
+/// What a sweep looks at of a child.
+struct Found {
+    name: String,
+    uid: Option<String>,
+    /// A balancer's UID, or a namespace, that it was made for.
+    of: String,
+}
+
+/// The agents' namespace.
+struct Place<'a> {
+    client: &'a Client,
+    agents: &'a str,
+}
+
+impl Place<'_> {
+    fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        Api::namespaced(self.client.clone(), self.agents)
+    }
+
+    /// Finds children by the label that tells what they were made for. One without it is not ours to judge.
+    async fn list<K>(&self, kind: &'static str, label: &str) -> Result<Vec<Found>, Error>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug,
+    {
+        let mut all = Vec::new();
+        pages(
+            &self.api::<K>(),
+            kind,
+            ListParams::default().labels(&ours()),
+            |meta| {
+                let of = meta.labels.unwrap_or_default().remove(label);
+                let is_going = meta.deletion_timestamp.is_some();
+                if let (Some(name), Some(of), false) = (meta.name, of, is_going) {
+                    let uid = meta.uid;
+                    all.push(Found { name, uid, of });
+                }
+            },
+        )
+        .await?;
+        Ok(all)
+    }
+
+    /// Deletes those that were made for what lives no more.
+    async fn delete_all<K>(&self, children: Vec<Found>, living: &BTreeSet<String>) -> Result<u64, Error>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug,
+    {
+        let mut deleted = 0;
+        for Found { name, uid, .. } in children.into_iter().filter(|it| !living.contains(&it.of)) {
+            let params = DeleteParams::background().preconditions(Preconditions {
+                uid,
+                resource_version: None,
+            });
+            match self.api::<K>().delete(&name, &params).await {
+                Ok(_) => deleted += 1,
+                // 409: another object has the name by now.
+                Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
+                Err(error) => return Err(Error::Delete(format!("{} {name}", K::kind(&())), error)),
+            }
+        }
+        Ok(deleted)
+    }
 }

@@ -1,9 +1,9 @@
 //! What the operator follows: one watch a kind, each with a store, and whose balancer each object concerns.
 
 use futures::channel::mpsc::UnboundedSender;
-use futures::{FutureExt, Stream, StreamExt, future};
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt, future};
 use k8s_openapi::api::apps::v1::ReplicaSet;
-use k8s_openapi::api::core::v1::{Container, Node, Pod, PodSpec, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{Container, Node, NodeStatus, Pod, PodSpec, Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::runtime::reflector::{self, ObjectRef, Store, store::Writer};
@@ -15,23 +15,24 @@ use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::controller::{Context, Guarded};
+use crate::packed::{Packed, packing};
 use crate::status::network::flannel_backend;
 use crd::names;
 
 /// What the cluster holds, as the watches last saw it.
 pub struct Stores {
     /// Agents, in their namespace.
-    pub replica_sets: Store<ReplicaSet>,
+    pub replica_sets: Store<Packed<ReplicaSet>>,
     /// Agents' pods, in their namespace.
-    pub pods: Store<Pod>,
+    pub pods: Store<Packed<Pod>>,
     /// All Services: those of users, and those in front of agents.
-    pub services: Store<Service>,
+    pub services: Store<Packed<Service>>,
     /// Agents' disruption budgets, in their namespace.
-    pub budgets: Store<PodDisruptionBudget>,
+    pub budgets: Store<Packed<PodDisruptionBudget>>,
     /// Agents' accounts, in their namespace.
-    pub service_accounts: Store<ServiceAccount>,
+    pub service_accounts: Store<Packed<ServiceAccount>>,
     /// Agents' rights, in the balancers' namespaces.
-    pub role_bindings: Store<RoleBinding>,
+    pub role_bindings: Store<Packed<RoleBinding>>,
     /// All nodes.
     pub nodes: Store<Node>,
 }
@@ -39,17 +40,17 @@ pub struct Stores {
 /// The other ends of [`Stores`]: watches write there, and tests.
 pub struct Writers {
     /// See [`Stores::replica_sets`].
-    pub replica_sets: Writer<ReplicaSet>,
+    pub replica_sets: Writer<Packed<ReplicaSet>>,
     /// See [`Stores::pods`].
-    pub pods: Writer<Pod>,
+    pub pods: Writer<Packed<Pod>>,
     /// See [`Stores::services`].
-    pub services: Writer<Service>,
+    pub services: Writer<Packed<Service>>,
     /// See [`Stores::budgets`].
-    pub budgets: Writer<PodDisruptionBudget>,
+    pub budgets: Writer<Packed<PodDisruptionBudget>>,
     /// See [`Stores::service_accounts`].
-    pub service_accounts: Writer<ServiceAccount>,
+    pub service_accounts: Writer<Packed<ServiceAccount>>,
     /// See [`Stores::role_bindings`].
-    pub role_bindings: Writer<RoleBinding>,
+    pub role_bindings: Writer<Packed<RoleBinding>>,
     /// See [`Stores::nodes`].
     pub nodes: Writer<Node>,
 }
@@ -113,10 +114,21 @@ impl Stores {
     }
 }
 
+/// So many objects are read at a time: what the API server tells of one takes much memory until it is slimmed.
+pub(crate) const PAGE: u32 = 25;
+
+/// All of a kind.
+pub(crate) fn all() -> watcher::Config {
+    watcher::Config::default().page_size(PAGE)
+}
+
 /// Only what we made.
 pub(crate) fn ours() -> String {
     format!("{}={}", names::MANAGED_BY_LABEL, names::MANAGED_BY)
 }
+
+/// Where kubectl keeps the whole object once more.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// What is kept of a kind.
 pub(crate) trait Followed {
@@ -130,7 +142,20 @@ impl Followed for Service {}
 impl Followed for PodDisruptionBudget {}
 impl Followed for ServiceAccount {}
 impl Followed for RoleBinding {}
-impl Followed for Node {}
+
+/// Nodes are looked at whenever a balancer is, so they stay structs. Most of a node is the images that it holds.
+impl Followed for Node {
+    fn slim(&mut self) {
+        self.spec = None;
+        if let Some(status) = &mut self.status {
+            *status = NodeStatus {
+                addresses: status.addresses.take(),
+                conditions: status.conditions.take(),
+                ..NodeStatus::default()
+            };
+        }
+    }
+}
 
 /// There are more pods than of any other kind, and most of a pod is its spec, of which only place and images matter here.
 impl Followed for Pod {
@@ -159,7 +184,7 @@ impl Followed for Pod {
 pub(crate) fn observe<K>(
     api: Api<K>,
     config: watcher::Config,
-    writer: Writer<K>,
+    mut keep: impl FnMut(&Event<K>) + Send,
     relisted: UnboundedSender<()>,
 ) -> impl Stream<Item = Result<K, watcher::Error>> + Send
 where
@@ -168,18 +193,29 @@ where
     watcher(api, config)
         .modify(|object| {
             object.meta_mut().managed_fields = None;
+            if let Some(annotations) = &mut object.meta_mut().annotations {
+                annotations.remove(LAST_APPLIED);
+            }
             object.slim();
         })
         .default_backoff()
-        .reflect(writer)
-        .inspect(move |event| {
-            if matches!(event, Ok(Event::InitDone)) {
+        .inspect_ok(move |event| {
+            keep(event);
+            if matches!(event, Event::InitDone) {
                 // Nobody listens any more only while the program ends.
                 let _ = relisted.unbounded_send(());
             }
         })
         .touched_objects()
         .filter_map(|object| future::ready(object.ok().map(Ok)))
+}
+
+/// What fills a store with objects as they are.
+pub(crate) fn reflecting<K>(mut writer: Writer<K>) -> impl FnMut(&Event<K>) + Send
+where
+    K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+{
+    move |event| writer.apply_watcher_event(event)
 }
 
 /// Adds all watches but that of the balancers.
@@ -191,41 +227,34 @@ pub(crate) fn attach(
 ) -> Controller<Guarded> {
     let client = &context.client;
     let agents = context.config.agents.namespace.clone();
-    let all = watcher::Config::default;
-    let ours = || watcher::Config::default().labels(&ours());
+    let ours = || all().labels(&ours());
     let (of_services, of_accounts, of_nodes) = (controller.store(), controller.store(), controller.store());
-    let (replica_sets, pods) = (
-        Api::namespaced(client.clone(), &agents),
-        Api::namespaced(client.clone(), &agents),
-    );
-    let (budgets, accounts) = (
-        Api::namespaced(client.clone(), &agents),
-        Api::namespaced(client.clone(), &agents),
-    );
     let told = || relisted.clone();
-    let nodes = observe(Api::all(client.clone()), all(), writers.nodes, told())
+    let replica_sets = Api::namespaced(client.clone(), &agents);
+    let replica_sets = observe(replica_sets, ours(), packing(writers.replica_sets), told());
+    let pods = Api::namespaced(client.clone(), &agents);
+    let pods = observe(pods, ours(), packing(writers.pods), told());
+    let budgets = Api::namespaced(client.clone(), &agents);
+    let budgets = observe(budgets, ours(), packing(writers.budgets), told());
+    let accounts = Api::namespaced(client.clone(), &agents);
+    let accounts = observe(accounts, ours(), packing(writers.service_accounts), told());
+    let bindings = Api::all(client.clone());
+    let bindings = observe(bindings, ours(), packing(writers.role_bindings), told());
+    let services = Api::all(client.clone());
+    let services = observe(services, all(), packing(writers.services), told());
+    let nodes = observe(Api::all(client.clone()), all(), reflecting(writers.nodes), told())
         .predicate_filter(|node: &Node| Some(node_facts(node)), <_>::default());
     controller
-        .watches_stream(
-            observe(replica_sets, ours(), writers.replica_sets, told()),
-            |it| labelled(&it),
-        )
-        .watches_stream(observe(pods, ours(), writers.pods, told()), |it| labelled(&it))
-        .watches_stream(observe(budgets, ours(), writers.budgets, told()), |it| {
-            labelled(&it)
+        .watches_stream(replica_sets, |it| labelled(&it))
+        .watches_stream(pods, |it| labelled(&it))
+        .watches_stream(budgets, |it| labelled(&it))
+        .watches_stream(bindings, |it| labelled(&it))
+        .watches_stream(accounts, move |it| {
+            in_namespace(&of_accounts, it.labels().get(names::NAMESPACE_LABEL))
         })
-        .watches_stream(
-            observe(Api::all(client.clone()), ours(), writers.role_bindings, told()),
-            |it| labelled(&it),
-        )
-        .watches_stream(
-            observe(accounts, ours(), writers.service_accounts, told()),
-            move |it| in_namespace(&of_accounts, it.labels().get(names::NAMESPACE_LABEL)),
-        )
-        .watches_stream(
-            observe(Api::all(client.clone()), all(), writers.services, told()),
-            move |it: Service| concerned_by_service(&of_services, &it, &agents),
-        )
+        .watches_stream(services, move |it| {
+            concerned_by_service(&of_services, &it, &agents)
+        })
         .watches_stream(nodes, move |_| select(&of_nodes, |_| true))
 }
 
@@ -329,6 +358,24 @@ mod tests {
         pod.slim();
         let kept = json!({"nodeName": "node1", "containers": [{"name": "serve", "image": "agent:1"}]});
         assert_eq!(serde_json::to_value(pod.spec).expect("valid"), kept);
+    }
+
+    #[test]
+    fn of_a_node_addresses_and_conditions_stay() {
+        let kept = json!({
+            "addresses": [{"type": "InternalIP", "address": "192.0.2.1"}],
+            "conditions": [{"type": "Ready", "status": "True"}],
+        });
+        let mut told = kept.clone();
+        told["images"] = json!([{"names": ["web:1"], "sizeBytes": 1}]);
+        let mut node: Node = serde_json::from_value(json!({
+            "metadata": {"name": "node1"}, "spec": {"podCIDR": "10.244.1.0/24"}, "status": told,
+        }))
+        .expect("valid");
+        let facts = node_facts(&node);
+        node.slim();
+        assert_eq!(serde_json::to_value(&node.status).expect("valid"), kept);
+        assert_eq!(node_facts(&node), facts);
     }
 
     #[test]

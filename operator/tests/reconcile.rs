@@ -9,6 +9,7 @@ use kube::runtime::watcher::Event;
 use operator::Config;
 use operator::build::{Children, build};
 use operator::controller::{Context, Guarded, Streams, reconcile, run};
+use operator::packed::Packed;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,18 +65,22 @@ fn fill(streams: &mut Streams, children: Option<Children>) {
     if let Some(children) = children {
         writers
             .replica_sets
-            .apply_watcher_event(&Event::InitApply(children.agents));
+            .apply_watcher_event(&Event::InitApply(Packed::new(&children.agents)));
         writers
             .service_accounts
-            .apply_watcher_event(&Event::InitApply(children.service_account));
+            .apply_watcher_event(&Event::InitApply(Packed::new(&children.service_account)));
         writers
             .role_bindings
-            .apply_watcher_event(&Event::InitApply(children.role_binding));
+            .apply_watcher_event(&Event::InitApply(Packed::new(&children.role_binding)));
         if let Some(budget) = children.budget {
-            writers.budgets.apply_watcher_event(&Event::InitApply(budget));
+            writers
+                .budgets
+                .apply_watcher_event(&Event::InitApply(Packed::new(&budget)));
         }
         if let Some(service) = children.service {
-            writers.services.apply_watcher_event(&Event::InitApply(service));
+            writers
+                .services
+                .apply_watcher_event(&Event::InitApply(Packed::new(&service)));
         }
     }
     writers.replica_sets.apply_watcher_event(&Event::InitDone);

@@ -95,6 +95,32 @@ async fn balancers_are_read_after_their_children() {
 }
 
 #[tokio::test]
+async fn lists_are_read_page_by_page_to_their_end() {
+    let page = |asked: &Asked| {
+        let (status, mut body) = cluster(asked);
+        if asked.path == BALANCERS && !asked.query.contains("continue=more") {
+            body = json!({"metadata": {"resourceVersion": "7", "continue": "more"}, "items": []});
+        }
+        (status, body)
+    };
+    let (client, log) = fake::client(page);
+    timeout(SECOND, sweep(&client, "agents"))
+        .await
+        .expect("in time")
+        .expect("no error");
+    assert!(
+        log.all()
+            .iter()
+            .all(|asked| asked.is_write() || asked.query.contains("limit="))
+    );
+    assert!(
+        log.lines().iter().all(|line| !line.ends_with("/kept")),
+        "{:?}",
+        log.lines()
+    );
+}
+
+#[tokio::test]
 async fn without_a_certain_list_of_balancers_nothing_is_deleted() {
     let forbidden = json!({"kind": "Status", "code": 403, "reason": "Forbidden", "message": "no"});
     let partial = json!({"metadata": {"resourceVersion": "7", "continue": "more"}, "items": []});

@@ -40,7 +40,7 @@ pub(crate) async fn report(context: &Context, invalid: &InvalidObject) -> Result
         .await
         .map_err(Error::Write)?;
     let about = raw.object_ref(&kind);
-    events::publish(&context.recorder, &about, &before, &conditions(&status)).await;
+    events::publish(&context.teller, &about, &before, &conditions(&status)).await;
     Ok(())
 }
 

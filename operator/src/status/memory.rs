@@ -27,7 +27,7 @@ impl Default for Memory {
 #[derive(Clone, Default)]
 pub(super) struct Remembered {
     uid: String,
-    /// The conditions written last.
+    /// The conditions written last, until the store shows them.
     pub(super) conditions: Option<Vec<Condition>>,
     /// How the agents' tables differ.
     pub(super) differ: Differ,
