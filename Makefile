@@ -121,7 +121,7 @@ tools: ## Kubernetes, Helm and the lab's other programs, built once into a cache
 
 .PHONY: images
 images: ## target/images/{agent,operator,lab-pod}.tar
-	RUSTFLAGS="-C target-feature=+crt-static" cargo build -q --release --target $(RUST_TARGET) -p operator -p lb-agent -p e2e \
+	RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs" cargo build -q --release --target $(RUST_TARGET) -p operator -p lb-agent -p e2e \
 		--bin portable-lb-operator --bin lb-agent --bin lab-pod
 	lb-agent/image.sh target/$(RUST_TARGET)/release/lb-agent
 	operator/image.sh target/$(RUST_TARGET)/release/portable-lb-operator
