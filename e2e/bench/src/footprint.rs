@@ -21,6 +21,9 @@ const AGENT: &str = "agent";
 const OPERATOR: &str = "operator";
 const IMAGE: &str = "image";
 
+/// The operator that began among all balancers.
+const RESTARTED: &str = "ours, started anew";
+
 /// Figures.
 const MEMORY: &str = "resident memory";
 const ANONYMOUS: &str = "memory of no file";

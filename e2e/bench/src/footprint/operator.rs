@@ -13,7 +13,7 @@ use e2e::api_server::ApiServer;
 use nix::sched::{CloneFlags, unshare};
 
 use super::calls::{Call, Calls};
-use super::{CALLS, IMAGE, LOAD, Measured, OPERATOR, Point, SIZE, WRITES, note, push};
+use super::{CALLS, IMAGE, LOAD, Measured, OPERATOR, Point, RESTARTED, SIZE, WRITES, note, push};
 use crate::plan::Plan;
 use crate::record::{OURS, Records};
 use crate::stage::eyes::usage;
@@ -77,12 +77,14 @@ fn alone(plan: Plan, records: &mut Records) -> Result<()> {
     let folder = Folder::create()?;
     let operator = Operator::start(&server, &folder.0)?;
     let stage = balancers::Stage::new(&server)?;
+    let mut most = 0;
     for count in plan.pick(&[1, 100, 1000][..], &[1, 10]) {
-        stage.grow(*count).with_context(|| format!("{count} balancers"))?;
+        most = *count;
+        stage.grow(most).with_context(|| format!("{count} balancers"))?;
         let point = Point {
             setting: OPERATOR,
             contender: OURS,
-            x: *count,
+            x: most,
         };
         operator.wait_for_rest()?;
         rest(&server, &operator, plan, (&point, records))?;
@@ -92,7 +94,16 @@ fn alone(plan: Plan, records: &mut Records) -> Result<()> {
         note(records, &point, &measured);
         push(records, &point, LOAD, (rate, "changes/s"));
     }
-    Ok(())
+    drop(operator);
+    // It reads all at once.
+    let operator = Operator::start(&server, &folder.0)?;
+    operator.wait_for_rest()?;
+    let point = Point {
+        setting: OPERATOR,
+        contender: RESTARTED,
+        x: most,
+    };
+    rest(&server, &operator, plan, (&point, records))
 }
 
 fn rest(

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use anyhow::Result;
 
 use super::{
-    AGENT, ANONYMOUS, BUSY, CALLS, DESCRIPTORS, IMAGE, LOAD, MEMORY, OPERATOR, REST, SIZE, THREADS, WRITES,
+    AGENT, ANONYMOUS, BUSY, CALLS, DESCRIPTORS, IMAGE, LOAD, MEMORY, OPERATOR, REST, RESTARTED, SIZE,
+    THREADS, WRITES,
 };
 use crate::plot::{self, Axes, Line};
 use crate::record::{OURS, Record, Records};
@@ -60,19 +61,33 @@ itself that is told of, so kube-proxy's real cost is higher.\n\n";
 
 const OPERATORS: &str = "\nThe operator: the program of its image, run on this machine with an API server of its own. Two \
 pods a balancer, and what their agents report, are written by the benchmark, since three small nodes could not run that \
-many agents. Load is agents that report a changed number of healthy servers.\n\n";
+many agents. Load is agents that report a changed number of healthy servers. At the end the operator is started \
+anew, and reads everything at once.\n\n";
 
 fn rows(records: &Records) -> Vec<Row> {
     let mut rows = Vec::new();
-    for (setting, (x, most), what) in [
-        (AGENT, AGENT_BOUND, "agent's memory, 1,000 servers"),
-        (OPERATOR, OPERATOR_BOUND, "operator's memory, 1,000 balancers"),
+    let agents = records.of(MEMORY, AGENT).at(AGENT_BOUND.0);
+    let rivals = agents.contenders().into_iter().filter(|name| *name != OURS);
+    let what = "agent's memory, 1,000 servers";
+    rows.extend(rivals.filter_map(|rival| Row::compare(what, &agents, rival, None)));
+    for (setting, contender, (x, most), what) in [
+        (AGENT, OURS, AGENT_BOUND, what),
+        (
+            OPERATOR,
+            OURS,
+            OPERATOR_BOUND,
+            "operator's memory, 1,000 balancers",
+        ),
+        (
+            OPERATOR,
+            RESTARTED,
+            OPERATOR_BOUND,
+            "operator's memory, started among 1,000 balancers",
+        ),
     ] {
-        let values = records.of(MEMORY, setting).at(x);
-        let rivals = values.contenders().into_iter().filter(|name| *name != OURS);
-        rows.extend(rivals.filter_map(|rival| Row::compare(what, &values, rival, None)));
-        let (ours, bound) = (values.by(OURS), bound(&values, most));
-        rows.extend(Row::between(what, &ours, &bound, Some(Target::AtMost(1.0))));
+        let values = records.of(MEMORY, setting).at(x).by(contender);
+        let bound = bound(&values, most);
+        rows.extend(Row::between(what, &values, &bound, Some(Target::AtMost(1.0))));
     }
     rows
 }
