@@ -3,7 +3,6 @@
 mod annotated;
 mod words;
 
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use clap::{Args, ValueEnum};
 use e2e::lab::process;
 use lb_agent::table::Table;
 
+use crate::inside::Options;
 use crate::plan::Plan;
 use crate::programming::contender::{Contender, Ours, settle_in};
 use crate::programming::machine;
@@ -65,31 +65,17 @@ const INCLUSIVE: &str = "with what it calls";
 /// The figure of how many there were: thousands of instructions for each server or change.
 const EACH: &str = "instructions for each";
 
-/// What measures in the machine.
-#[derive(Args)]
-pub struct Inside {
-    /// Where values go.
-    #[arg(long)]
-    records: PathBuf,
-    /// Few changes.
-    #[arg(long)]
-    quick: bool,
-}
-
-impl Inside {
-    /// Profiles in this machine.
-    pub fn run(&self) -> Result<()> {
-        settle_in("/run/bench".as_ref())?;
-        process::run(Command::new("ip").args(["link", "set", "lo", "up"]))?;
-        let mut records = Records::default();
-        let changes = if self.quick { 20 } else { 200 };
+/// Profiles in the machine. What was measured is kept if it fails.
+pub(crate) fn inside(options: &Options) -> Result<()> {
+    settle_in("/run/bench".as_ref())?;
+    process::run(Command::new("ip").args(["link", "set", "lo", "up"]))?;
+    options.measure(|plan, records| {
         for work in Work::ALL {
             process::run(Command::new("ipvsadm").arg("--clear"))?;
-            profile(work, changes, &mut records)?;
-            records.write(&self.records)?;
+            profile(work, plan.pick(200, 20), records)?;
         }
         Ok(())
-    }
+    })
 }
 
 fn profile(work: Work, changes: usize, records: &mut Records) -> Result<()> {

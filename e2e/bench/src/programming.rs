@@ -8,12 +8,11 @@ mod serve;
 pub(crate) mod table;
 mod words;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::Args;
 
+use crate::inside::Options;
 use crate::plan::Plan;
 use crate::record::Records;
 use crate::suite::{Section, Suite};
@@ -21,23 +20,9 @@ use crate::suite::{Section, Suite};
 /// The suite.
 pub struct Programming;
 
-/// What is measured in the machine.
-#[derive(Args)]
-pub struct Inside {
-    /// Where values go.
-    #[arg(long)]
-    records: PathBuf,
-    /// Few rounds.
-    #[arg(long)]
-    quick: bool,
-}
-
-impl Inside {
-    /// Measures in this machine.
-    pub fn run(&self) -> Result<()> {
-        let plan = if self.quick { Plan::Quick } else { Plan::Full };
-        rounds::measure(plan, &self.records)
-    }
+/// Measures in the machine. What was measured is kept after each step.
+pub(crate) fn inside(options: &Options) -> Result<()> {
+    rounds::measure(options.plan(), &options.records)
 }
 
 impl Suite for Programming {

@@ -17,7 +17,7 @@ use crate::row::Row;
 use crate::site::contender::Contender;
 use crate::spread::Spread;
 use crate::suite::{Section, Suite};
-pub use emulated::Inside;
+pub(crate) use emulated::inside;
 use measure::Packets;
 
 /// The suite.

@@ -9,7 +9,6 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use clap::Args;
 use e2e::tools;
 
 use super::{EMULATED, measure};
@@ -36,27 +35,10 @@ const MEMORY_MIB: &str = "2048";
 /// How long it may run.
 const LIMIT: Duration = Duration::from_mins(4);
 
-/// What is measured in the machine.
-#[derive(Args, Debug)]
-pub struct Inside {
-    /// Where values go.
-    #[arg(long)]
-    records: PathBuf,
-    /// Few rounds.
-    #[arg(long)]
-    quick: bool,
-}
-
-impl Inside {
-    /// Measures. What was measured is kept if it fails.
-    pub fn run(&self) -> Result<()> {
-        let plan = if self.quick { Plan::Quick } else { Plan::Full };
-        let mut records = Records::default();
-        let rounds = (plan, plan.pick(9, 2));
-        let done = measure::measure(EMULATED, Contender::Ours, rounds, &mut records);
-        records.write(&self.records)?;
-        done
-    }
+/// Measures in the machine.
+pub(crate) fn inside(plan: Plan, records: &mut Records) -> Result<()> {
+    let rounds = (plan, plan.pick(9, 2));
+    measure::measure(EMULATED, Contender::Ours, rounds, records)
 }
 
 /// Boots it, and takes over its values.

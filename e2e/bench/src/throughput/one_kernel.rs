@@ -1,10 +1,8 @@
 //! Client, balancers and pods in one machine: the papers' order with the means of one kernel.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use clap::Args;
 
 use super::wrk::Load;
 use super::{ONE, Scene, rounds};
@@ -30,29 +28,8 @@ const CONTENDERS: [Contender; 10] = [
     Contender::Haproxy,
 ];
 
-/// What runs in the machine.
-#[derive(Args, Debug)]
-pub struct Inside {
-    /// Where the values go.
-    #[arg(long)]
-    records: PathBuf,
-    /// Few rounds.
-    #[arg(long)]
-    quick: bool,
-}
-
-impl Inside {
-    /// Measures. What was measured is kept if it fails.
-    pub fn run(&self) -> Result<()> {
-        let plan = if self.quick { Plan::Quick } else { Plan::Full };
-        let mut records = Records::default();
-        let done = inside(plan, &mut records);
-        records.write(&self.records)?;
-        done
-    }
-}
-
-fn inside(plan: Plan, records: &mut Records) -> Result<()> {
+/// Measures in the machine.
+pub(crate) fn inside(plan: Plan, records: &mut Records) -> Result<()> {
     let mut site = Site::build(Form::Namespaces, &CONTENDERS, PODS)?;
     site.serve(None)?;
     site.balance(PODS)?;
