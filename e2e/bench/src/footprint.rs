@@ -45,6 +45,10 @@ impl Suite for Footprint {
         true
     }
 
+    fn is_quick(&self) -> bool {
+        false
+    }
+
     fn measure(&self, plan: Plan, records: &mut Records) -> Result<()> {
         operator::images(records)?;
         operator::measure(plan, records)?;

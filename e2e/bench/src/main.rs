@@ -24,10 +24,10 @@ struct Cli {
 enum Command {
     /// Measure, and write data, pictures and page.
     Run {
-        /// Few rounds: shows that everything works.
+        /// Few rounds, and without suites that take long to set up: shows that everything works.
         #[arg(long)]
         quick: bool,
-        /// Only these suites; all without.
+        /// Only these suites; `bench list` names them.
         suites: Vec<String>,
     },
     /// Write pictures and page again from the data.
@@ -47,7 +47,7 @@ fn main() -> Result<()> {
     match cli.command {
         Command::Run { quick, suites } => {
             let plan = if quick { Plan::Quick } else { Plan::Full };
-            run::run(&chosen(&suites)?, plan, &cli.folder)
+            run::run(&chosen(&suites, plan)?, plan, &cli.folder)
         }
         Command::Inside(inside) => inside.run(),
         Command::Page => page::write(&cli.folder, &suites::all()),
@@ -65,7 +65,7 @@ fn main() -> Result<()> {
     }
 }
 
-fn chosen(names: &[String]) -> Result<Vec<Box<dyn Suite>>> {
+fn chosen(names: &[String], plan: Plan) -> Result<Vec<Box<dyn Suite>>> {
     let mut all = suites::all();
     if let Some(unknown) = names
         .iter()
@@ -73,6 +73,13 @@ fn chosen(names: &[String]) -> Result<Vec<Box<dyn Suite>>> {
     {
         bail!("no suite {unknown}; `bench list` names them");
     }
-    all.retain(|suite| names.is_empty() || names.iter().any(|name| name == suite.name()));
+    let is_due = |suite: &dyn Suite| plan == Plan::Full || suite.is_quick();
+    all.retain(|suite| {
+        if names.is_empty() {
+            is_due(suite.as_ref())
+        } else {
+            names.iter().any(|name| name == suite.name())
+        }
+    });
     Ok(all)
 }

@@ -51,6 +51,10 @@ impl Suite for AcrossNodes {
         true
     }
 
+    fn is_quick(&self) -> bool {
+        false
+    }
+
     fn measure(&self, plan: Plan, records: &mut Records) -> Result<()> {
         in_namespace("nodes", |space| {
             let mut network = Network::read()?;

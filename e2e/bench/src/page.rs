@@ -60,8 +60,8 @@ two values of one round, and the table shows the median of all rounds and betwee
 const REPEAT: &str = "## How to repeat it
 
 `make bench`, as root on Debian, measures everything again and writes this page, its pictures and `data/*.csv`.
-`make bench-quick` takes fewer rounds and writes to `target/bench`. `cargo run --release --bin bench -- page` writes the
-page again from the data.
+`make bench-quick` takes few rounds, leaves out what takes long to set up, and writes to `target/bench`.
+`cargo run --release --bin bench -- page` writes the page again from the data.
 ";
 
 const LIMITS: &str = "## What these numbers are not

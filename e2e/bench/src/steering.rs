@@ -39,7 +39,7 @@ impl Suite for Steering {
     }
 
     fn measure(&self, plan: Plan, records: &mut Records) -> Result<()> {
-        measure::measure(MACHINE, Contender::Dnat, (plan, plan.pick(9, 2)), records)?;
+        measure::measure(MACHINE, Contender::Dnat, (plan, plan.pick(6, 2)), records)?;
         emulated::measure(plan, records)
     }
 

@@ -29,6 +29,11 @@ pub trait Suite {
         false
     }
 
+    /// Whether it is part of a quick run that names no suites: whose stage takes minutes to set up is not.
+    fn is_quick(&self) -> bool {
+        true
+    }
+
     /// Measures. What it has recorded when it fails is kept.
     fn measure(&self, plan: Plan, records: &mut Records) -> Result<()>;
 

@@ -43,8 +43,8 @@ pub(super) fn measure(space: &Space<'_>, plan: Plan, records: &mut Records) -> R
         },
         Counts {
             ours: 20,
-            iptables: 4,
-            ipvs: 2,
+            iptables: 3,
+            ipvs: 1,
         },
     );
     for block in 0..plan.pick(3, 1) {

@@ -83,7 +83,7 @@ pub(super) const ALL: [Event; 6] = [
         to_rival: "",
         ways: &[Way::Agent],
         clients: 2,
-        is_quick: true,
+        is_quick: false,
         run: roll,
     },
     Event {

@@ -37,7 +37,7 @@ const LIMIT: Duration = Duration::from_mins(4);
 
 /// Measures in the machine.
 pub(crate) fn inside(plan: Plan, records: &mut Records) -> Result<()> {
-    let rounds = (plan, plan.pick(9, 2));
+    let rounds = (plan, plan.pick(6, 2));
     measure::measure(EMULATED, Contender::Ours, rounds, records)
 }
 
