@@ -11,6 +11,7 @@ pub mod latency;
 pub mod machine;
 pub mod nodes;
 pub mod page;
+pub mod path;
 pub mod plan;
 pub mod plot;
 pub mod profile;

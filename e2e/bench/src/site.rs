@@ -147,7 +147,30 @@ impl Site {
     /// Processor time that a contender's machine has taken; none if it is not a machine of its own.
     #[must_use]
     pub fn processor_time(&self, contender: Contender) -> Option<Duration> {
-        self.find(contender)?.place.processor_time()
+        let processes = self.processes(contender);
+        let times = || processes.iter().copied().flat_map(place::times_of_threads);
+        (!processes.is_empty()).then(|| times().sum())
+    }
+
+    /// The processes that a contender's machine is to this kernel; none if it is not a machine of its own.
+    #[must_use]
+    pub fn processes(&self, contender: Contender) -> Vec<u32> {
+        self.find(contender)
+            .map_or_else(Vec::new, |one| one.place.processes())
+    }
+
+    /// The functions of a contender's kernel, as it lists them.
+    pub fn symbols(&mut self, contender: Contender) -> Result<String> {
+        let mut balancers = self.balancers.iter_mut();
+        let one = balancers.find(|one| one.contender == contender);
+        let one = one.with_context(|| format!("{} is not here", contender.name()))?;
+        let (script, list) = (
+            one.setup.folder.join("symbols.sh"),
+            one.setup.folder.join("symbols"),
+        );
+        std::fs::write(&script, format!("cat /proc/kallsyms >{}\n", list.display()))?;
+        one.place.run(&script)?;
+        Ok(std::fs::read_to_string(list)?)
     }
 
     fn find(&self, contender: Contender) -> Option<&Balancer> {

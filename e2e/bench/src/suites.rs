@@ -7,6 +7,7 @@ use crate::suite::Suite;
 pub fn all() -> Vec<Box<dyn Suite>> {
     vec![
         Box::new(crate::throughput::Throughput),
+        Box::new(crate::path::PacketPath),
         Box::new(crate::nodes::AcrossNodes),
         Box::new(crate::latency::Latency),
         Box::new(crate::steering::Steering),

@@ -23,8 +23,8 @@ pub trait Place {
     /// Runs a script; what it leaves running goes with the place.
     fn run(&mut self, script: &Path) -> Result<()>;
 
-    /// Processor time that it has taken, where that can be told.
-    fn processor_time(&self) -> Option<Duration>;
+    /// The processes that it is to this kernel; none if it is no machine of its own.
+    fn processes(&self) -> Vec<u32>;
 }
 
 /// A network namespace of this kernel.
@@ -59,8 +59,8 @@ impl Place for Room {
         Ok(())
     }
 
-    fn processor_time(&self) -> Option<Duration> {
-        None
+    fn processes(&self) -> Vec<u32> {
+        Vec::new()
     }
 }
 
@@ -189,14 +189,14 @@ impl Place for Machine {
         Ok(())
     }
 
-    /// Of all its processes: its kernel, and those that it runs.
-    fn processor_time(&self) -> Option<Duration> {
+    /// Its kernel, and those that it runs.
+    fn processes(&self) -> Vec<u32> {
         let space = |path: String| Some(fs::metadata(path).ok()?.ino());
-        let own = space(format!("/proc/{}/ns/pid_for_children", self.child.id()))?;
-        let processes = fs::read_dir("/proc").ok()?.filter_map(Result::ok);
+        let own = space(format!("/proc/{}/ns/pid_for_children", self.child.id()));
+        let processes = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
         let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-        let ours = ids.filter(|id| space(format!("/proc/{id}/ns/pid")) == Some(own));
-        Some(ours.flat_map(times_of_threads).sum())
+        ids.filter(|id| own.is_some() && space(format!("/proc/{id}/ns/pid")) == own)
+            .collect()
     }
 }
 
@@ -209,7 +209,8 @@ impl Drop for Machine {
 }
 
 /// How long each thread of a process has run.
-fn times_of_threads(process: u32) -> Vec<Duration> {
+#[must_use]
+pub fn times_of_threads(process: u32) -> Vec<Duration> {
     let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else {
         return Vec::new();
     };

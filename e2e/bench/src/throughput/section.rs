@@ -104,8 +104,8 @@ fn why(values: &Records, cost: &Records) -> String {
          processor time, the table for a mark {} × and {} ×. Ours takes {} × the processor time of the table for a mark. It \
          has the same services and servers, and beside them a rule that drops INVALID packets, a look at the \
          connection's direction before it marks, and its own process, which looks at its file each second. The balancer's \
-         processor time is that of its whole machine, with the cable to this one, which takes most of it. It is less \
-         troubled by other work of this machine than throughput is.\n\n",
+         processor time is that of its whole machine, with the cable to this one; *Where a packet's time goes* tells its \
+         parts. It is less troubled by other work of this machine than throughput is.\n\n",
         ratio(values, by_hand, Contender::Dnat),
         ratio(cost, by_hand, Contender::Dnat),
         ratio(values, marked, Contender::Dnat),
