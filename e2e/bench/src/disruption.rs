@@ -111,7 +111,7 @@ fn one(stage: &Stage<'_, '_>, event: &Event, round: usize, records: &mut Records
         }
     }
     clients.wait_answered(5)?;
-    (event.run)(stage, &agents, round)?;
+    (event.run)(stage, &agents)?;
     clients.wait_answered(5)?;
     clients.finish(event.name, records)
 }
@@ -128,10 +128,11 @@ fn introduction() -> String {
          is the longest time from one answer to the next, so it is never less than this pause and an answer's time. A \
          request is lost if it is refused, reset, or not answered in 5 s. Several balancers, each with two agents and \
          with clients of its own, meet each event; their agents' containers and pods one after the other on each node. \
-         What does not happen to agents is met by two clients of a kind for each balancer, in every other round. A sample is \
-         one client in one event, and samples of one event depend on each other. Ours checks its servers by TCP every second \
-         and gives up on one after two failures, which kube-proxy cannot do. Clients of kube-proxy use the address of a plain Service of the same servers, by way of \
-         a node; clients of ours the address of an agent, or, where it says so, the Service that the operator makes in \
+         What happens to all agents at once or to none is met by two clients of a kind for each balancer, in every other \
+         round. A sample is one client in one event, and samples of one event depend on each other. Ours checks its servers \
+         by TCP every second and gives up on one after two failures, which kube-proxy cannot do. Clients of kube-proxy use \
+         the address of a plain Service of the same servers, by way of a node; clients of ours the address of an agent, or, \
+         where it says so, the Service that the operator makes in \
          front of both agents, which is served by kube-proxy again.\n\n\
          | event | client | of | samples | longest gap, ms, median [middle half] | worst | lost, of all |\n\
          |---|---|---|---|---|---|---|\n",

@@ -83,7 +83,7 @@ impl Suite for Latency {
         site.serve(None)?;
         site.balance(PODS)?;
         let most = most(&site)?;
-        for round in 0..plan.pick(5, 1) {
+        for round in 0..plan.pick(4, 1) {
             for level in &LEVELS {
                 let load = Load {
                     connections: 32,

@@ -22,7 +22,7 @@ const REST: Duration = Duration::from_millis(1150);
 /// Between two changes of ours.
 const PAUSE: Duration = Duration::from_millis(150);
 /// Changes before those that count: programs are read from the disk, and connections made.
-const WARM_UP: u32 = 2;
+const WARM_UP: u32 = 1;
 
 /// How many changes each sees in a block. Those of kube-proxy take long, in ipvs mode seconds, since it starts dozens of
 /// programs for each.
@@ -38,8 +38,8 @@ pub(super) fn measure(space: &Space<'_>, plan: Plan, records: &mut Records) -> R
     let (full, quick) = (
         Counts {
             ours: 67,
-            iptables: 10,
-            ipvs: 4,
+            iptables: 8,
+            ipvs: 3,
         },
         Counts {
             ours: 20,

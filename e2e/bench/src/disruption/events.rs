@@ -40,8 +40,8 @@ pub(super) struct Event {
     pub(super) clients: usize,
     /// Whether it is short enough for a quick run.
     pub(super) is_quick: bool,
-    /// Makes it happen, and waits until all is as before. Given the agents of each balancer, and the round.
-    pub(super) run: fn(&Stage<'_, '_>, &[[Agent; 2]], usize) -> Result<()>,
+    /// Makes it happen, and waits until all is as before. Given the agents of each balancer.
+    pub(super) run: fn(&Stage<'_, '_>, &[[Agent; 2]]) -> Result<()>,
 }
 
 impl Event {
@@ -74,7 +74,7 @@ pub(super) const ALL: [Event; 6] = [
         name: "agent's image changed",
         to_rival: "kube-proxy of the client's node told to end",
         ways: &[Way::Agent, Way::Service],
-        clients: 1,
+        clients: 2,
         is_quick: false,
         run: change_image,
     },
@@ -123,7 +123,7 @@ fn by_nodes(agents: &[[Agent; 2]]) -> Vec<Vec<&Agent>> {
     groups
 }
 
-fn kill_containers(stage: &Stage<'_, '_>, agents: &[[Agent; 2]], _: usize) -> Result<()> {
+fn kill_containers(stage: &Stage<'_, '_>, agents: &[[Agent; 2]]) -> Result<()> {
     stage.signal_kube_proxy("KILL")?;
     for group in by_nodes(agents) {
         for Agent { node, container, .. } in &group {
@@ -142,7 +142,7 @@ fn kill_containers(stage: &Stage<'_, '_>, agents: &[[Agent; 2]], _: usize) -> Re
     Ok(())
 }
 
-fn delete_pods(stage: &Stage<'_, '_>, agents: &[[Agent; 2]], _: usize) -> Result<()> {
+fn delete_pods(stage: &Stage<'_, '_>, agents: &[[Agent; 2]]) -> Result<()> {
     stage.signal_kube_proxy("TERM")?;
     for group in by_nodes(agents) {
         let pods: Vec<&str> = group.iter().map(|agent| agent.pod.as_str()).collect();
@@ -164,11 +164,21 @@ fn name_next(stage: &Stage<'_, '_>, node: &str) -> Result<()> {
     stage.space.lab(&format!("node exec {node} -- {words}")).map(drop)
 }
 
-/// To another name of the image, and in the next round back. For Kubernetes that is another version.
-fn change_image(stage: &Stage<'_, '_>, agents: &[[Agent; 2]], round: usize) -> Result<()> {
+/// The image that an agent is to run.
+fn image(stage: &Stage<'_, '_>, agent: &Agent) -> Result<String> {
+    let pod: Pod = stage.space.get(AGENTS, &agent.pod)?;
+    let mut containers = pod.spec.into_iter().flat_map(|spec| spec.containers);
+    let image = containers.find_map(|it| it.image);
+    image.with_context(|| format!("{} has no image", agent.pod))
+}
+
+/// To the other name of the image. For Kubernetes that is another version.
+fn change_image(stage: &Stage<'_, '_>, agents: &[[Agent; 2]]) -> Result<()> {
     // A pod that is made anew may come to any of them.
     NODES.iter().try_for_each(|node| name_next(stage, node))?;
-    let version = if round.is_multiple_of(2) { NEXT } else { NOW };
+    let [first, _] = agents.first().context("no balancer")?;
+    let is_next = image(stage, first)?.ends_with(NEXT);
+    let version = if is_next { NOW } else { NEXT };
     stage.signal_kube_proxy("TERM")?;
     install::install_with(&format!("--set agents.image.tag={version}"))?;
     for agent in agents.iter().flatten() {
@@ -176,14 +186,9 @@ fn change_image(stage: &Stage<'_, '_>, agents: &[[Agent; 2]], round: usize) -> R
             &format!("{} runs version {version}", agent.pod),
             CONTAINER,
             || {
-                let pod: Pod = stage.space.get(AGENTS, &agent.pod)?;
-                let image = pod
-                    .spec
-                    .iter()
-                    .flat_map(|spec| &spec.containers)
-                    .find_map(|it| it.image.clone());
-                ensure!(image == Some(format!("{IMAGE}:{version}")), "it runs {image:?}");
-                let now = Agent::from_pod(&pod)?;
+                let image = image(stage, agent)?;
+                ensure!(image == format!("{IMAGE}:{version}"), "it runs {image}");
+                let now = Agent::from_pod(&stage.space.get(AGENTS, &agent.pod)?)?;
                 ensure!(
                     now.restarts > agent.restarts,
                     "its container was not started again"
@@ -195,7 +200,7 @@ fn change_image(stage: &Stage<'_, '_>, agents: &[[Agent; 2]], round: usize) -> R
     stage.wait_whole()
 }
 
-fn roll(stage: &Stage<'_, '_>, _: &[[Agent; 2]], _: usize) -> Result<()> {
+fn roll(stage: &Stage<'_, '_>, _: &[[Agent; 2]]) -> Result<()> {
     let space = stage.space;
     let before = pods(stage)?;
     space.kubectl("rollout restart deployment/web")?;
@@ -215,7 +220,7 @@ fn pods(stage: &Stage<'_, '_>) -> Result<BTreeSet<String>> {
     Ok(names.split_whitespace().map(str::to_owned).collect())
 }
 
-fn stop_api_server(stage: &Stage<'_, '_>, _: &[[Agent; 2]], _: usize) -> Result<()> {
+fn stop_api_server(stage: &Stage<'_, '_>, _: &[[Agent; 2]]) -> Result<()> {
     stage.space.lab("apiserver stop")?;
     let is_down = kubectl("get --raw /readyz").is_err();
     thread::sleep(stage.patience);
@@ -227,7 +232,7 @@ fn stop_api_server(stage: &Stage<'_, '_>, _: &[[Agent; 2]], _: usize) -> Result<
     stage.wait_whole()
 }
 
-fn kill_node(stage: &Stage<'_, '_>, _: &[[Agent; 2]], _: usize) -> Result<()> {
+fn kill_node(stage: &Stage<'_, '_>, _: &[[Agent; 2]]) -> Result<()> {
     stage.space.lab(&format!("node stop {VICTIM}"))?;
     thread::sleep(DEAD);
     stage

@@ -84,7 +84,7 @@ pub(super) fn measure(plan: Plan, path: &Path) -> Result<()> {
             }
         }
         for &servers in sizes(plan) {
-            let scene = scene((Spread::One, servers), round, plan.pick(3, 1));
+            let scene = scene((Spread::One, servers), round, plan.pick(2, 1));
             let found = in_namespace(move || scene.serve());
             records
                 .0
