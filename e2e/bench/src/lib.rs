@@ -19,6 +19,7 @@ pub mod programming;
 pub mod record;
 pub mod row;
 pub mod run;
+pub mod scratch;
 pub mod site;
 pub mod spread;
 pub mod stage;

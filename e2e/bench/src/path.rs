@@ -12,8 +12,8 @@ use anyhow::{Context as _, Result};
 
 use crate::plan::Plan;
 use crate::record::{Record, Records};
+use crate::scratch::Folder;
 use crate::site::contender::Contender;
-use crate::site::folder::Folder;
 use crate::site::{Form, Site};
 use crate::suite::{Section, Suite};
 use crate::throughput::wrk::{self, Load};

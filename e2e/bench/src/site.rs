@@ -10,15 +10,14 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use self::contender::{Contender, Setup};
-use self::folder::Folder;
 use self::net::Link;
 use self::place::{Machine, Place, Room};
 use self::web::Pod;
+use crate::scratch::Folder;
 
 pub mod ask;
 pub mod contender;
 pub mod cpus;
-pub mod folder;
 pub mod net;
 pub mod place;
 pub mod web;

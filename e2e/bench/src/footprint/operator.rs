@@ -4,7 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "a rest is measured by resting")]
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
@@ -16,6 +16,7 @@ use super::calls::{Call, Calls};
 use super::{CALLS, IMAGE, LOAD, Measured, OPERATOR, Point, RESTARTED, SIZE, WRITES, note, push};
 use crate::plan::Plan;
 use crate::record::{OURS, Records};
+use crate::scratch::{Folder, Running};
 use crate::stage::eyes::usage;
 use crate::stage::wire::Usage;
 
@@ -74,8 +75,8 @@ pub(super) fn measure(plan: Plan, records: &mut Records) -> Result<()> {
 
 fn alone(plan: Plan, records: &mut Records) -> Result<()> {
     let server = ApiServer::start_with_chart()?;
-    let folder = Folder::create()?;
-    let operator = Operator::start(&server, &folder.0)?;
+    let folder = Folder::create("operator")?;
+    let operator = Operator::start(&server, folder.path())?;
     let stage = balancers::Stage::new(&server)?;
     let mut most = 0;
     for count in plan.pick(&[1, 100, 1000][..], &[1, 10]) {
@@ -96,7 +97,7 @@ fn alone(plan: Plan, records: &mut Records) -> Result<()> {
     }
     drop(operator);
     // It reads all at once.
-    let operator = Operator::start(&server, &folder.0)?;
+    let operator = Operator::start(&server, folder.path())?;
     operator.wait_for_rest()?;
     let point = Point {
         setting: OPERATOR,
@@ -131,33 +132,8 @@ fn rest(
     Ok(())
 }
 
-/// A folder that goes when it is dropped.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn create() -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("plb-bench-{}", std::process::id()));
-        fs::create_dir_all(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 /// The operator's process.
-struct Operator(Child);
-
-impl Drop for Operator {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+struct Operator(Running);
 
 impl Operator {
     fn start(server: &ApiServer, folder: &Path) -> Result<Self> {
@@ -179,11 +155,11 @@ impl Operator {
             .stderr(log)
             .spawn()
             .context("the operator")?;
-        Ok(Self(child))
+        Ok(Self(Running(child)))
     }
 
     fn usage(&self) -> Result<Usage> {
-        usage(i32::try_from(self.0.id())?).context("the operator ended")
+        usage(i32::try_from(self.0.0.id())?).context("the operator ended")
     }
 
     /// Until it has taken no time for two seconds.

@@ -1,13 +1,14 @@
 //! Samples of what processes run, taken by `perf`.
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::lab::process;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::scratch::Running;
 use crate::site::cpus::Share;
 
 /// Samples a second of processor time, beside whatever else happens at full milliseconds.
@@ -21,7 +22,7 @@ pub(super) fn sample<T>(
 ) -> Result<(Vec<u64>, T)> {
     let file = folder.join("perf.data");
     let ids: Vec<String> = processes.iter().map(u32::to_string).collect();
-    let recording = Share::Rest
+    let perf = Share::Rest
         .command(Path::new("perf"))
         .args(["record", "--quiet", "--event", "cpu-clock", "--freq", RATE])
         .args(["--pid", &ids.join(","), "--output"])
@@ -29,9 +30,11 @@ pub(super) fn sample<T>(
         .stdin(Stdio::null())
         .spawn()
         .context("could not start perf")?;
-    let recording = Recording(recording);
+    let mut perf = Running(perf);
     let done = work()?;
-    recording.end()?;
+    // It writes all that it has.
+    kill(Pid::from_raw(i32::try_from(perf.0.id())?), Signal::SIGINT)?;
+    perf.0.wait()?;
     let mut command = Command::new("perf");
     command.args(["script", "--fields", "ip", "--input"]).arg(&file);
     let text = process::run(&mut command)?;
@@ -42,23 +45,4 @@ pub(super) fn sample<T>(
 
 fn address(line: &str) -> Option<u64> {
     u64::from_str_radix(line.trim(), 16).ok()
-}
-
-/// perf, which is stopped when dropped.
-struct Recording(Child);
-
-impl Recording {
-    /// Lets it write all that it has.
-    fn end(mut self) -> Result<()> {
-        kill(Pid::from_raw(i32::try_from(self.0.id())?), Signal::SIGINT)?;
-        self.0.wait()?;
-        Ok(())
-    }
-}
-
-impl Drop for Recording {
-    fn drop(&mut self) {
-        let _: std::io::Result<()> = self.0.kill();
-        let _: std::io::Result<_> = self.0.wait();
-    }
 }

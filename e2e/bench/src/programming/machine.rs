@@ -2,8 +2,8 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use e2e::uml::{Kernel, ROOT_SCRIPT};
 
 use crate::plan::Plan;
 use crate::record::Records;
+use crate::scratch::{Folder, Running};
 
 /// Memory of the machine, of which it takes what it uses.
 const MEMORY_MIB: u32 = 2048;
@@ -26,31 +27,9 @@ pub(crate) struct Machine<'a> {
     pub(crate) limit: Duration,
 }
 
-/// A folder that a machine and this one share; it goes when dropped.
-pub(crate) struct Folder(PathBuf);
-
-impl Folder {
-    pub(crate) fn create() -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("plb-bench-{}", std::process::id()));
-        let _: std::io::Result<()> = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
-        Ok(Self(path))
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _: std::io::Result<()> = fs::remove_dir_all(&self.0);
-    }
-}
-
 /// Measures a suite in a machine of its own; what it measured before it failed is kept.
 pub(crate) fn measure(suite: &str, plan: Plan, limit: Duration, records: &mut Records) -> Result<()> {
-    let folder = Folder::create()?;
+    let folder = Folder::create("machine")?;
     let path = folder.path().join("records.csv");
     let text = path.display().to_string();
     let mut arguments = vec!["inside", suite, "--records", &text];
@@ -65,16 +44,6 @@ pub(crate) fn measure(suite: &str, plan: Plan, limit: Duration, records: &mut Re
         records.0.extend(Records::read(&path)?.0);
     }
     run
-}
-
-/// A machine that is stopped when dropped.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _: std::io::Result<()> = self.0.kill();
-        let _: std::io::Result<_> = self.0.wait();
-    }
 }
 
 impl Machine<'_> {

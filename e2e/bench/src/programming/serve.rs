@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::eyes;
 use super::table::address;
+use crate::scratch::Running;
 use crate::site;
 
 /// The file that it follows.
@@ -23,7 +24,7 @@ const POLL: Duration = Duration::from_millis(5);
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// It runs, and is stopped when dropped.
-pub(super) struct ServeFile(Child);
+pub(super) struct ServeFile(Running);
 
 impl ServeFile {
     /// Starts it with nothing to serve, and waits until that is in the kernel.
@@ -37,7 +38,7 @@ impl ServeFile {
             .stderr(log)
             .spawn()
             .context("could not start the agent")?;
-        let started = Self(child);
+        let started = Self(Running(child));
         let deadline = Instant::now() + PATIENCE;
         while !fs::read_to_string("agent.log")?.contains("programmed") {
             ensure!(Instant::now() < deadline, "the agent does not start: {}", said());
@@ -50,18 +51,11 @@ impl ServeFile {
     pub(super) fn serve(&mut self, servers: usize) -> Result<Duration> {
         let start = replace(servers)?;
         while eyes::held()?.len() != servers {
-            ensure!(self.0.try_wait()?.is_none(), "the agent ended: {}", said());
+            ensure!(self.0.0.try_wait()?.is_none(), "the agent ended: {}", said());
             ensure!(start.elapsed() < PATIENCE, "the agent is not done: {}", said());
             sleep(POLL);
         }
         Ok(start.elapsed())
-    }
-}
-
-impl Drop for ServeFile {
-    fn drop(&mut self) {
-        let _: std::io::Result<()> = self.0.kill();
-        let _: std::io::Result<_> = self.0.wait();
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use e2e::uml::{Kernel, ROOT_SCRIPT};
 
 use super::cpus::Share;
 use super::net::{self, Link, Own};
+use crate::scratch::Running;
 
 /// Runs scripts one after the other.
 pub trait Place {
@@ -72,7 +73,8 @@ const MEMORY_MIB: u32 = 512;
 
 /// A User Mode Linux machine: a shell that reads names of scripts from its console.
 pub struct Machine {
-    child: Child,
+    /// It is process 1 of a namespace, and takes all others with it.
+    running: Running,
     input: ChildStdin,
     console: Receiver<String>,
     log: PathBuf,
@@ -133,7 +135,7 @@ impl Machine {
         let input = child.stdin.take().context("no console")?;
         let output = child.stdout.take().context("no console")?;
         Ok(Self {
-            child,
+            running: Running(child),
             input,
             console: lines(output),
             log,
@@ -192,19 +194,11 @@ impl Place for Machine {
     /// Its kernel, and those that it runs.
     fn processes(&self) -> Vec<u32> {
         let space = |path: String| Some(fs::metadata(path).ok()?.ino());
-        let own = space(format!("/proc/{}/ns/pid_for_children", self.child.id()));
+        let own = space(format!("/proc/{}/ns/pid_for_children", self.running.0.id()));
         let processes = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
         let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
         ids.filter(|id| own.is_some() && space(format!("/proc/{id}/ns/pid")) == own)
             .collect()
-    }
-}
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        // It is process 1 of a namespace, which takes all others with it.
-        let _: std::io::Result<()> = self.child.kill();
-        let _: std::io::Result<_> = self.child.wait();
     }
 }
 

@@ -2,22 +2,24 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
 use super::cpus::Share;
 use super::net::{self, Link, Own};
+use crate::scratch::Running;
 
 /// The file that every pod serves.
 pub const FILE: &str = "ip";
 
 /// One pod.
 pub struct Pod {
+    // Before its namespace.
+    server: Option<Running>,
     own: Own,
     /// Its address, which is what it answers.
     pub address: String,
-    server: Option<Child>,
 }
 
 impl Pod {
@@ -33,7 +35,7 @@ impl Pod {
 
     /// Starts its server anew, which answers at most so many requests a second.
     pub fn serve(&mut self, folder: &Path, limit: Option<u32>) -> Result<()> {
-        self.stop();
+        self.server = None;
         let folder = folder.join(&self.address);
         fs::create_dir_all(&folder)?;
         fs::write(folder.join(FILE), &self.address)?;
@@ -44,7 +46,7 @@ impl Pod {
             .arg("-c")
             .arg(configuration)
             .spawn();
-        self.server = Some(started.context("could not start nginx")?);
+        self.server = Some(Running(started.context("could not start nginx")?));
         Ok(())
     }
 
@@ -52,19 +54,6 @@ impl Pod {
     #[must_use]
     pub fn command(&self, program: impl Into<PathBuf>) -> Command {
         self.own.command(Share::Rest, program.into())
-    }
-
-    fn stop(&mut self) {
-        if let Some(mut server) = self.server.take() {
-            let _: std::io::Result<()> = server.kill();
-            let _: std::io::Result<_> = server.wait();
-        }
-    }
-}
-
-impl Drop for Pod {
-    fn drop(&mut self) {
-        self.stop();
     }
 }
 

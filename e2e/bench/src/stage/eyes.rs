@@ -16,6 +16,7 @@ use nix::unistd::Pid;
 
 use super::watch::{LOCK, Watch, now};
 use super::wire::{Answer, Request, Usage, Who};
+use crate::scratch::Running;
 
 /// Nobody who wants eyes takes longer to look through them.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -52,12 +53,12 @@ pub fn serve(address: SocketAddr) -> Result<()> {
 #[derive(Default)]
 struct Eyes {
     suspended: Option<Service>,
-    rival: Option<Child>,
+    rival: Option<Running>,
 }
 
 impl Drop for Eyes {
     fn drop(&mut self) {
-        self.end_rival();
+        self.rival = None;
         if let Some(service) = self.suspended.take()
             && let Err(error) = ServiceFolder::new(SERVICES.into()).put(&service)
         {
@@ -85,10 +86,10 @@ impl Eyes {
             Request::Time => return Ok(Answer::Time(now())),
             Request::SuspendProxy => self.suspend()?,
             Request::StartRival { pod, command } => {
-                self.end_rival();
-                self.rival = Some(start(of_pod(&pod)?, &command)?);
+                self.rival = None;
+                self.rival = Some(Running(start(of_pod(&pod)?, &command)?));
             }
-            Request::EndRival => self.end_rival(),
+            Request::EndRival => self.rival = None,
             Request::Rests => {
                 return Ok(if rests(self.find(&Who::Rival)?)? {
                     Answer::Yes
@@ -130,20 +131,12 @@ impl Eyes {
         Ok(())
     }
 
-    fn end_rival(&mut self) {
-        if let Some(mut child) = self.rival.take() {
-            // One that ended by itself is waited for all the same.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-
     fn find(&self, who: &Who) -> Result<i32> {
         match who {
             Who::Pod(pod) => of_pod(pod),
             Who::Rival => {
                 let rival = self.rival.as_ref().context("no rival runs")?;
-                Ok(i32::try_from(rival.id())?)
+                Ok(i32::try_from(rival.0.id())?)
             }
             Who::Program(name) => processes()?
                 .into_iter()

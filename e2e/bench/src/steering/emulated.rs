@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -14,8 +14,8 @@ use e2e::tools;
 use super::{EMULATED, measure};
 use crate::plan::Plan;
 use crate::record::Records;
+use crate::scratch::{Folder, Running};
 use crate::site::contender::Contender;
-use crate::site::folder::Folder;
 
 /// What the machine boots into, beside what these depend on.
 const PACKAGES: [&str; 10] = [
@@ -50,7 +50,7 @@ pub(super) fn measure(plan: Plan, records: &mut Records) -> Result<()> {
     let system = system()?;
     let folder = Folder::create("emulated")?;
     pack(folder.path(), &system, plan)?;
-    let mut machine = Running(boot(folder.path(), &system)?);
+    let mut machine = boot(folder.path(), &system)?;
     let deadline = Instant::now() + LIMIT;
     while machine.0.try_wait()?.is_none() {
         ensure!(
@@ -129,7 +129,7 @@ echo o >/proc/sysrq-trigger
 sleep 60
 ";
 
-fn boot(folder: &Path, system: &Path) -> Result<Child> {
+fn boot(folder: &Path, system: &Path) -> Result<Running> {
     let console = File::create(folder.join("console"))?;
     Command::new("setpriv")
         .args(["--pdeathsig", "KILL", "qemu-system-x86_64"])
@@ -154,18 +154,8 @@ fn boot(folder: &Path, system: &Path) -> Result<Child> {
         .stdout(console.try_clone()?)
         .stderr(console)
         .spawn()
+        .map(Running)
         .context("could not start setpriv, which is of util-linux")
-}
-
-/// A machine that is stopped when dropped.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _: std::io::Result<()> = self.0.kill();
-        let _: std::io::Result<_> = self.0.wait();
-    }
 }
 
 /// The last lines of its console.

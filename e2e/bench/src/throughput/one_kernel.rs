@@ -8,8 +8,8 @@ use super::wrk::Load;
 use super::{ONE, Scene, rounds};
 use crate::plan::Plan;
 use crate::record::Records;
+use crate::scratch::Folder;
 use crate::site::contender::Contender;
-use crate::site::folder::Folder;
 use crate::site::place::{Machine, Place as _};
 use crate::site::{Form, Site};
 

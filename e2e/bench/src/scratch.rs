@@ -1,11 +1,12 @@
-//! A folder of this run, shared with its machines.
+//! What a run makes for itself, and what goes with it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Child;
 
 use anyhow::{Context as _, Result};
 
-/// It goes when dropped.
+/// A folder that goes when dropped. Machines see it at the same path.
 pub struct Folder(PathBuf);
 
 impl Folder {
@@ -17,7 +18,7 @@ impl Folder {
         Ok(Self(path))
     }
 
-    /// Where it is: the same path here and in machines.
+    /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.0
@@ -27,5 +28,16 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         let _: std::io::Result<()> = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A process that is stopped when dropped.
+pub struct Running(pub Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _: std::io::Result<()> = self.0.kill();
+        let _: std::io::Result<_> = self.0.wait();
     }
 }
