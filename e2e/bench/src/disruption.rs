@@ -5,7 +5,7 @@ mod events;
 mod stage;
 
 use std::fmt::Write as _;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use e2e::cluster::{Agent, Space, in_namespace, install};
@@ -81,7 +81,7 @@ impl Suite for Disruption {
 
 fn measure(space: &Space<'_>, plan: Plan, records: &mut Records) -> Result<()> {
     let (balancers, rounds) = plan.pick((5, 4), (1, 1));
-    let stage = Stage::make(space, balancers, Duration::from_secs(plan.pick(60, 10)))?;
+    let stage = Stage::make(space, balancers)?;
     for round in 0..rounds {
         for event in events::ALL.iter().filter(|event| event.is_met(plan, round)) {
             let begin = Instant::now();

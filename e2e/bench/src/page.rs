@@ -60,7 +60,7 @@ two values of one round, and the table shows the median of all rounds and betwee
 const REPEAT: &str = "## How to repeat it
 
 `make bench`, as root on Debian, measures everything again and writes this page, its pictures and `data/*.csv`.
-`make bench-quick` takes few rounds, leaves out what takes long to set up, and writes to `target/bench`.
+`make bench-quick` takes few rounds, leaves out profiles and what takes long to set up, and writes to `target/bench`.
 `cargo run --release --bin bench -- page` writes the page again from the data.
 ";
 

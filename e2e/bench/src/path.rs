@@ -51,6 +51,10 @@ impl Suite for PacketPath {
         "packet-path"
     }
 
+    fn is_quick(&self) -> bool {
+        false
+    }
+
     fn measure(&self, plan: Plan, records: &mut Records) -> Result<()> {
         let mut site = Site::build(Form::Machines, &CONTENDERS, PODS)?;
         site.serve(None)?;

@@ -170,6 +170,10 @@ impl Suite for Profile {
         "profile"
     }
 
+    fn is_quick(&self) -> bool {
+        false
+    }
+
     fn measure(&self, plan: Plan, records: &mut Records) -> Result<()> {
         machine::measure(self.name(), plan, Duration::from_mins(plan.pick(4, 2)), records)
     }

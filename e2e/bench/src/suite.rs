@@ -29,7 +29,8 @@ pub trait Suite {
         false
     }
 
-    /// Whether it is part of a quick run that names no suites: whose stage takes minutes to set up is not.
+    /// Whether it is part of a quick run that names no suites. Not what takes minutes to set up, nor profiles, which
+    /// compare with nobody.
     fn is_quick(&self) -> bool {
         true
     }

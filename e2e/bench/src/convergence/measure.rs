@@ -42,8 +42,8 @@ pub(super) fn measure(space: &Space<'_>, plan: Plan, records: &mut Records) -> R
             ipvs: 3,
         },
         Counts {
-            ours: 20,
-            iptables: 3,
+            ours: 10,
+            iptables: 2,
             ipvs: 1,
         },
     );

@@ -91,7 +91,7 @@ pub(super) const ALL: [Event; 6] = [
         to_rival: "",
         ways: &[Way::Agent],
         clients: 2,
-        is_quick: true,
+        is_quick: false,
         run: stop_api_server,
     },
     Event {
@@ -104,6 +104,8 @@ pub(super) const ALL: [Event; 6] = [
     },
 ];
 
+/// How long the API server stays away.
+const AWAY: Duration = Duration::from_mins(1);
 /// The node that dies.
 pub(super) const VICTIM: &str = "node3";
 /// How long it is dead: longer than it takes the cluster to notice.
@@ -223,7 +225,7 @@ fn pods(stage: &Stage<'_, '_>) -> Result<BTreeSet<String>> {
 fn stop_api_server(stage: &Stage<'_, '_>, _: &[[Agent; 2]]) -> Result<()> {
     stage.space.lab("apiserver stop")?;
     let is_down = kubectl("get --raw /readyz").is_err();
-    thread::sleep(stage.patience);
+    thread::sleep(AWAY);
     stage.space.lab("apiserver start")?;
     ensure!(is_down, "the API server was not down");
     until("the API server is back", CONTAINER, || {

@@ -32,8 +32,6 @@ pub(super) struct Stage<'a, 'b> {
     pub(super) space: &'a Space<'b>,
     /// Their names.
     pub(super) names: Vec<String>,
-    /// How long the API server stays away, and the like.
-    pub(super) patience: Duration,
     _routes: Vec<Route>,
     service: SocketAddr,
     services: Vec<SocketAddr>,
@@ -41,7 +39,7 @@ pub(super) struct Stage<'a, 'b> {
 
 impl<'a, 'b> Stage<'a, 'b> {
     /// Makes so many.
-    pub(super) fn make(space: &'a Space<'b>, count: usize, patience: Duration) -> Result<Self> {
+    pub(super) fn make(space: &'a Space<'b>, count: usize) -> Result<Self> {
         space.apply(fixtures::WEB)?;
         let names: Vec<String> = (0..count).map(|number| format!("balancer-{number}")).collect();
         for name in &names {
@@ -66,7 +64,6 @@ impl<'a, 'b> Stage<'a, 'b> {
         Ok(Self {
             space,
             names,
-            patience,
             _routes: routes,
             service,
             services,
