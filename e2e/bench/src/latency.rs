@@ -1,5 +1,7 @@
 //! How long a request takes while a constant number of them comes each second, however slow answers are.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 
 use crate::plan::Plan;
@@ -24,6 +26,9 @@ const FIGURE: &str = "latency";
 /// Requests a second that came.
 const RATE: &str = "rate";
 const PODS: usize = 8;
+/// Many short rounds, not few long ones: whatever else the machine does for a moment spoils the late times of a round,
+/// not of the median round, and values of one round are taken close to each other.
+const LASTING: Duration = Duration::from_millis(500);
 /// All answers of one contender in one round, as these percentiles.
 const PERCENTILES: [f64; 16] = [
     1.0, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0, 95.0, 97.5, 99.0, 99.5, 99.9,
@@ -83,11 +88,11 @@ impl Suite for Latency {
         site.serve(None)?;
         site.balance(PODS)?;
         let most = most(&site)?;
-        for round in 0..plan.pick(4, 1) {
+        for round in 0..plan.pick(16, 2) {
             for level in &LEVELS {
                 let load = Load {
                     connections: 32,
-                    seconds: plan.pick(2, 1),
+                    lasting: LASTING,
                     rate: most * level.share,
                 };
                 one_round(&site, level, (round, load), records)?;

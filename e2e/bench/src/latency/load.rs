@@ -23,7 +23,7 @@ pub struct Load {
     /// Connections that are open all the time.
     pub connections: u32,
     /// How long.
-    pub seconds: u32,
+    pub lasting: Duration,
     /// Requests a second.
     pub rate: f64,
 }
@@ -49,14 +49,13 @@ pub fn run(site: &Site, contender: Contender, load: Load) -> Result<Histogram<u6
         rate: load.rate,
         connections: load.connections,
     };
-    let end = Duration::from_secs(load.seconds.into());
     let start = Instant::now() + RUN_UP;
     let mut all = histogram()?;
     thread::scope(|scope| {
         let threads: Vec<_> = (0..)
             .zip(connections)
             .map(|(number, stream)| {
-                let due = schedule.requests(number, end);
+                let due = schedule.requests(number, load.lasting);
                 scope.spawn(move || converse(stream, due, start))
             })
             .collect();

@@ -44,7 +44,7 @@ pub(super) fn of(records: &Records) -> Result<Section> {
 const HOW: &str = "Requests come at a constant rate over 32 connections that stay open, whether or not earlier ones were \
 answered. A request's time counts from when it was due, so one that had to wait behind others is not forgotten (no \
 coordinated omission). Each balancer is in a machine of its own with one processor; client and 8 web pods are in network \
-namespaces beside it.";
+namespaces beside it. A round lasts half a second for each.";
 
 const LIMITS: &str = "\nThe proxies are in the picture of the low load only: the high one is more than they can do, and \
 their times would grow as long as it lasts.\n";
