@@ -35,6 +35,7 @@ pub(super) fn of(records: &Records) -> Result<Section> {
              Each line: the medians of all rounds.\n",
             Number(rate.median)
         );
+        section.text += &beside_dnat(&values);
         section.rows.extend(rows(level, &values));
     }
     section.text.push_str(LIMITS);
@@ -46,7 +47,9 @@ answered. A request's time counts from when it was due, so one that had to wait 
 coordinated omission). Each balancer is in a machine of its own with one processor; client and 8 web pods are in network \
 namespaces beside it. A round lasts half a second for each.";
 
-const LIMITS: &str = "\nThe proxies are in the picture of the low load only: the high one is more than they can do, and \
+const LIMITS: &str = "\nIPVS with NAT has more to do than iptables DNAT, whoever made its table: both track each connection, \
+and IPVS looks up its own beside (see *Where a packet's time goes*). While a processor is busy, that little counts more \
+than once, since others wait behind. DR needs no NAT.\n\nThe proxies are in the picture of the low load only: the high one is more than they can do, and \
 their times would grow as long as it lasts.\n";
 
 /// Beside those who bear just this load, and beside iptables DNAT.
@@ -64,6 +67,26 @@ fn rows(level: &Level, values: &Records) -> Vec<Row> {
         .into_iter()
         .flat_map(|what| rivals.iter().map(move |rival| (what, *rival)));
     both.filter_map(|(what, rival)| row(what, rival)).collect()
+}
+
+/// How those who balance by the kernel compare with iptables DNAT.
+fn beside_dnat(values: &Records) -> String {
+    let dnat = Contender::Dnat.name();
+    let mut text = format!("\n| ÷ {dnat} | median | p99 |\n|---|---|---|\n");
+    for name in KERNELS
+        .map(Contender::name)
+        .into_iter()
+        .filter(|name| *name != dnat)
+    {
+        let ratio = |x| {
+            let values = values.at(x);
+            let ratio = Spread::of_ratios(&values.by(name), &values.by(dnat));
+            ratio.map_or_else(|| "not measured".to_owned(), |ratio| ratio.to_string())
+        };
+        let [median, late] = ROWS.map(|(x, _)| ratio(x));
+        let _ = writeln!(text, "| {name} | {median} | {late} |");
+    }
+    text
 }
 
 fn picture(title: &str, values: &Records) -> Result<String> {
