@@ -31,6 +31,8 @@ const OWN: &str = "own-kernel";
 const ONE: &str = "one-kernel";
 /// As many pods as the busiest balancer has pods' worth of requests.
 const PODS_WORTH: f64 = 4.0;
+/// Of a contender's part of a round: rounds are many and short, as those of latency are.
+const SECONDS: u32 = 1;
 
 const OWN_KERNEL: [Contender; 9] = [
     Contender::Ours,
@@ -63,7 +65,7 @@ fn own_kernel(plan: Plan, records: &mut Records) -> Result<()> {
     let xs: &[usize] = plan.pick(&[1, 4, 16], &[8]);
     let load = Load {
         connections: 64,
-        seconds: plan.pick(2, 1),
+        seconds: SECONDS,
     };
     let mut site = Site::build(Form::Machines, &OWN_KERNEL, xs.last().copied().unwrap_or(1))?;
     site.serve(None)?;
@@ -85,7 +87,7 @@ fn own_kernel(plan: Plan, records: &mut Records) -> Result<()> {
         site.balance(pods)?;
         rounds(
             &site,
-            plan.pick(4, 1),
+            plan.pick(8, 1),
             Scene {
                 setting: OWN,
                 pods,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use super::wrk::Load;
-use super::{ONE, Scene, rounds};
+use super::{ONE, SECONDS, Scene, rounds};
 use crate::plan::Plan;
 use crate::record::Records;
 use crate::scratch::Folder;
@@ -35,14 +35,14 @@ pub(crate) fn inside(plan: Plan, records: &mut Records) -> Result<()> {
     site.balance(PODS)?;
     let load = Load {
         connections: 32,
-        seconds: plan.pick(2, 1),
+        seconds: SECONDS,
     };
     let scene = Scene {
         setting: ONE,
         pods: PODS,
         load,
     };
-    rounds(&site, plan.pick(3, 1), scene, records)
+    rounds(&site, plan.pick(6, 1), scene, records)
 }
 
 /// Boots the machine, measures in it, and takes over its values.
