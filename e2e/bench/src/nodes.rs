@@ -125,7 +125,7 @@ struct Place {
 
 /// Loads one contender after the other, in rounds: who comes first and who follows whom changes with each.
 fn measure_all(stage: &Stage<'_>, setting: &'static str, plan: Plan, records: &mut Records) -> Result<()> {
-    for round in 0..plan.pick(3, 1) {
+    for round in 0..plan.pick(5, 1) {
         let mut contenders = stage.contenders()?;
         // The first run after a change pays for it, so it does not count.
         if let Some(last) = contenders.last().filter(|_| round == 0) {
@@ -148,8 +148,8 @@ fn measure_all(stage: &Stage<'_>, setting: &'static str, plan: Plan, records: &m
     Ok(())
 }
 
-/// Seconds of load for one value.
-const SECONDS: u32 = 2;
+/// Seconds of load for one value: rounds are many and short, as those of latency are.
+const SECONDS: u32 = 1;
 
 fn measure_one(stage: &Stage<'_>, contender: Contender, place: Place, records: &mut Records) -> Result<()> {
     let before = stage.meter.read()?;
