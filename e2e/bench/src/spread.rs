@@ -39,6 +39,13 @@ impl Spread {
         };
         Self::of(&numerator.0.iter().filter_map(ratio).collect::<Vec<_>>())
     }
+
+    /// The same as text, also where there is no pair.
+    #[must_use]
+    pub fn ratio_text(numerator: &Records, denominator: &Records) -> String {
+        let ratio = Self::of_ratios(numerator, denominator);
+        ratio.map_or_else(|| "not measured".to_owned(), |ratio| ratio.to_string())
+    }
 }
 
 impl Display for Spread {
@@ -103,6 +110,8 @@ mod tests {
         let spread = Spread::of_ratios(&ours, &theirs).unwrap();
         assert!((spread.median - 1.5).abs() < 1e-9, "{spread}");
         assert_eq!(Spread::of_ratios(&ours, &Records::default()), None);
+        assert_eq!(Spread::ratio_text(&ours, &theirs), spread.to_string());
+        assert_eq!(Spread::ratio_text(&ours, &Records::default()), "not measured");
     }
 
     #[test]

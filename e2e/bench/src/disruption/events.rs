@@ -166,12 +166,10 @@ fn name_next(stage: &Stage<'_, '_>, node: &str) -> Result<()> {
     stage.space.lab(&format!("node exec {node} -- {words}")).map(drop)
 }
 
-/// The image that an agent is to run.
-fn image(stage: &Stage<'_, '_>, agent: &Agent) -> Result<String> {
-    let pod: Pod = stage.space.get(AGENTS, &agent.pod)?;
-    let mut containers = pod.spec.into_iter().flat_map(|spec| spec.containers);
-    let image = containers.find_map(|it| it.image);
-    image.with_context(|| format!("{} has no image", agent.pod))
+/// The image that an agent's pod is to run.
+fn image(pod: &Pod) -> Option<&str> {
+    let mut containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    containers.find_map(|it| it.image.as_deref())
 }
 
 /// To the other name of the image. For Kubernetes that is another version.
@@ -179,7 +177,8 @@ fn change_image(stage: &Stage<'_, '_>, agents: &[[Agent; 2]]) -> Result<()> {
     // A pod that is made anew may come to any of them.
     NODES.iter().try_for_each(|node| name_next(stage, node))?;
     let [first, _] = agents.first().context("no balancer")?;
-    let is_next = image(stage, first)?.ends_with(NEXT);
+    let pod = stage.space.get(AGENTS, &first.pod)?;
+    let is_next = image(&pod).is_some_and(|image| image.ends_with(NEXT));
     let version = if is_next { NOW } else { NEXT };
     stage.signal_kube_proxy("TERM")?;
     install::install_with(&format!("--set agents.image.tag={version}"))?;
@@ -188,9 +187,10 @@ fn change_image(stage: &Stage<'_, '_>, agents: &[[Agent; 2]]) -> Result<()> {
             &format!("{} runs version {version}", agent.pod),
             CONTAINER,
             || {
-                let image = image(stage, agent)?;
-                ensure!(image == format!("{IMAGE}:{version}"), "it runs {image}");
-                let now = Agent::from_pod(&stage.space.get(AGENTS, &agent.pod)?)?;
+                let pod = stage.space.get(AGENTS, &agent.pod)?;
+                let image = image(&pod);
+                ensure!(image == Some(&format!("{IMAGE}:{version}")), "it runs {image:?}");
+                let now = Agent::from_pod(&pod)?;
                 ensure!(
                     now.restarts > agent.restarts,
                     "its container was not started again"

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 
-use super::{FIGURE, KERNELS, LEVELS, Level, RATE};
+use super::{FIGURE, KERNELS, LASTING, LEVELS, Level, RATE};
 use crate::plot::{Axes, Line, lines};
 use crate::record::{OURS, Records};
 use crate::row::{Row, Target};
@@ -18,7 +18,7 @@ const ROWS: [(f64, &str); 2] = [(50.0, "median"), (99.0, "p99")];
 pub(super) fn of(records: &Records) -> Result<Section> {
     let mut section = Section {
         title: "Latency at constant load",
-        text: HOW.to_owned(),
+        text: format!("{HOW} A round lasts {} s for each.", LASTING.as_secs_f64()),
         ..Section::default()
     };
     for level in &LEVELS {
@@ -45,7 +45,7 @@ pub(super) fn of(records: &Records) -> Result<Section> {
 const HOW: &str = "Requests come at a constant rate over 32 connections that stay open, whether or not earlier ones were \
 answered. A request's time counts from when it was due, so one that had to wait behind others is not forgotten (no \
 coordinated omission). Each balancer is in a machine of its own with one processor; client and 8 web pods are in network \
-namespaces beside it. A round lasts half a second for each.";
+namespaces beside it.";
 
 const LIMITS: &str = "\nIPVS with NAT has more to do than iptables DNAT, whoever made its table: both track each connection, \
 and IPVS looks up its own beside (see *Where a packet's time goes*). While a processor is busy, that little counts more \
@@ -73,17 +73,15 @@ fn rows(level: &Level, values: &Records) -> Vec<Row> {
 fn beside_dnat(values: &Records) -> String {
     let dnat = Contender::Dnat.name();
     let mut text = format!("\n| ÷ {dnat} | median | p99 |\n|---|---|---|\n");
-    for name in KERNELS
+    let others = KERNELS
         .map(Contender::name)
         .into_iter()
-        .filter(|name| *name != dnat)
-    {
-        let ratio = |x| {
+        .filter(|name| *name != dnat);
+    for name in others {
+        let [median, late] = ROWS.map(|(x, _)| {
             let values = values.at(x);
-            let ratio = Spread::of_ratios(&values.by(name), &values.by(dnat));
-            ratio.map_or_else(|| "not measured".to_owned(), |ratio| ratio.to_string())
-        };
-        let [median, late] = ROWS.map(|(x, _)| ratio(x));
+            Spread::ratio_text(&values.by(name), &values.by(dnat))
+        });
         let _ = writeln!(text, "| {name} | {median} | {late} |");
     }
     text

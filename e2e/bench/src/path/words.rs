@@ -76,8 +76,7 @@ fn verdict(records: &Records) -> String {
     let below = records.of(PART, Part::Below.name());
     let own = all_but(&all, &below);
     let ratio = |one: &Records, of: Contender, other: &Records| {
-        let ratio = Spread::of_ratios(&one.by(of.name()), &other.by(OURS));
-        ratio.map_or_else(|| "not measured".to_owned(), |ratio| ratio.to_string())
+        Spread::ratio_text(&one.by(of.name()), &other.by(OURS))
     };
     format!(
         "\nThe emulation takes {} of the time that ours takes, and IPVS itself {}. If IPVS took none at all, ours would \

@@ -95,8 +95,7 @@ fn facts(records: &Records, most: f64) -> String {
 /// What IPVS itself takes, and what ours takes beside it.
 fn why(values: &Records, cost: &Records) -> String {
     let ratio = |values: &Records, one: &str, other: Contender| {
-        let ratio = Spread::of_ratios(&values.by(one), &values.by(other.name()));
-        ratio.map_or_else(|| "not measured".to_owned(), |ratio| ratio.to_string())
+        Spread::ratio_text(&values.by(one), &values.by(other.name()))
     };
     let (by_hand, marked) = (Contender::Ipvsadm.name(), Contender::IpvsadmMark.name());
     format!(
@@ -121,8 +120,7 @@ fn ways(own: &Records, one: &Records) -> String {
         let ratio = |values: &Records| {
             let most = values.xs().last().copied().unwrap_or_default();
             let values = values.at(most);
-            let ratio = Spread::of_ratios(&values.by(way.name()), &values.by(OURS));
-            ratio.map_or_else(|| "not measured".to_owned(), |ratio| ratio.to_string())
+            Spread::ratio_text(&values.by(way.name()), &values.by(OURS))
         };
         let _ = writeln!(text, "| {} | {} | {} |", way.name(), ratio(own), ratio(one));
     }
