@@ -187,7 +187,10 @@ impl Agent {
         if self.observed.is_none() {
             self.adopt().await;
         }
-        let wanted = ways::wanted(&self.facts, &self.settings.addresses, &mut self.ways).await;
+        let mut wanted = ways::wanted(&self.facts, &self.settings.addresses, &mut self.ways).await;
+        if let (Some(wanted), Some(before)) = (&mut wanted, &self.wanted) {
+            wanted.desired.table.share(&before.desired.table);
+        }
         self.wanted = wanted.map(Arc::new);
     }
 
@@ -260,8 +263,8 @@ impl Agent {
         let active: u32 = self
             .observed
             .iter()
-            .flat_map(|it| it.servers.values())
-            .map(|it| it.active_connections)
+            .flat_map(|it| it.servers())
+            .map(|(.., entry)| entry.active_connections)
             .sum();
         waited >= limit || waited >= LINGER && active == 0
     }

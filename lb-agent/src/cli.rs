@@ -134,7 +134,7 @@ pub async fn run_plan(arguments: PlanArgs) -> anyhow::Result<()> {
     let addresses = addresses(&[]).await;
     let wanted = wanted_of(&arguments.file, &addresses).await?;
     let mut dataplane = Dataplane::new(&addresses.families());
-    let current = match dataplane.read(Depth::All, &wanted.rules) {
+    let current = match dataplane.read(Depth::All, &wanted) {
         Ok(observed) => observed.table,
         Err(error) => {
             warn!(

@@ -89,7 +89,7 @@ impl Converger {
             log(&steps);
             self.dataplane.apply(&steps)?;
             let before = Arc::unwrap_or_clone(observed);
-            observed = Arc::new(self.dataplane.acknowledged(&steps, before, &wanted.rules));
+            observed = Arc::new(self.dataplane.acknowledged(&steps, before, wanted));
             self.proof.demand(steps.iter().filter_map(Step::spot));
         }
         self.known = Some(observed.clone());
@@ -103,8 +103,8 @@ impl Converger {
         })
     }
 
-    /// What to change right now: new servers warm up, and those that go drain. Mostly there are neither, and then the
-    /// tables are walked along just once.
+    /// What to change right now: new servers warm up, and those that go drain. Mostly there are neither, and then one
+    /// plan is enough.
     fn steps(&mut self, wanted: &Table, pace: Pace, observed: &Observed) -> (Vec<Step>, Vec<Ended>) {
         let steps = plan(&observed.table, wanted);
         if gone(&steps).next().is_none() && !self.drain.is_busy() && pace.warm_up.is_zero() {
@@ -127,7 +127,7 @@ impl Converger {
     /// well: what is left half done is no drift.
     fn look(&mut self, wanted: &Table, pace: Pace, depth: Depth) -> Result<(Arc<Observed>, usize), Error> {
         let Some(known) = self.known.take() else {
-            let observed = self.dataplane.read(depth, &wanted.rules)?;
+            let observed = self.dataplane.read(depth, wanted)?;
             return Ok((Arc::new(observed), 0));
         };
         let (found, look) = if depth == Depth::Draining {
@@ -139,11 +139,11 @@ impl Converger {
                 return Ok((known, 0));
             }
             let spots = undecided.into_iter().map(Spot::Listener).collect();
-            let again = self.dataplane.read_again(&spots, (*known).clone(), &wanted.rules);
+            let again = self.dataplane.read_again(&spots, (*known).clone(), wanted);
             (again?, Look::Part)
         } else {
             self.proof.forget();
-            (self.dataplane.read(depth, &wanted.rules)?, Look::Whole)
+            (self.dataplane.read(depth, wanted)?, Look::Whole)
         };
         let drift = self.tell_drift(&plan(&found.table, &known.table), look);
         Ok((Arc::new(found), drift))
@@ -153,7 +153,7 @@ impl Converger {
     /// it is found so again and again.
     fn prove(&mut self, known: &Observed, wanted: &Table) -> Result<(Arc<Observed>, usize), Error> {
         let spots = self.proof.take();
-        let found = self.dataplane.read_again(&spots, known.clone(), &wanted.rules)?;
+        let found = self.dataplane.read_again(&spots, known.clone(), wanted)?;
         let mending = plan(&found.table, &known.table);
         self.proof.check(&mending)?;
         let drift = self.tell_drift(&mending, Look::Part);
@@ -166,7 +166,7 @@ impl Converger {
 
     /// Reads what the kernel holds, and changes nothing.
     pub fn observe(&mut self, depth: Depth) -> Result<Arc<Observed>, Error> {
-        self.dataplane.read(depth, &BTreeMap::new()).map(Arc::new)
+        self.dataplane.read(depth, &Table::default()).map(Arc::new)
     }
 
     /// The kernel's own facts about IPVS.

@@ -6,7 +6,7 @@ mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use crd::Protocol;
 use ipvs::{Batch, DestinationEntry};
@@ -83,13 +83,16 @@ pub enum Depth {
     All,
 }
 
+/// Connections and counters of the servers of a service.
+pub type Entries = BTreeMap<SocketAddr, DestinationEntry>;
+
 /// What the kernel holds.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
     /// The table.
     pub table: Table,
-    /// Connections and counters of each server.
-    pub servers: BTreeMap<(Listener, SocketAddr), DestinationEntry>,
+    /// Connections and counters of the servers of each service.
+    pub entries: BTreeMap<Listener, Arc<Entries>>,
     /// Whether there are rules of ours, be they as wanted or not.
     pub has_rules: bool,
     /// Computed when it is first asked for.
@@ -111,8 +114,17 @@ impl Observed {
             Protocol::TCP | Protocol::SCTP => entry.active_connections,
         };
         let keys = servers.into_iter();
-        keys.filter_map(|key| Some((key, in_use(&key.0, self.servers.get(&key)?))))
+        let entry = |(listener, at): &(Listener, SocketAddr)| self.entries.get(listener)?.get(at);
+        keys.filter_map(|key| Some((key, in_use(&key.0, entry(&key)?))))
             .collect()
+    }
+
+    /// Connections and counters of each server.
+    pub fn servers(&self) -> impl Iterator<Item = (Listener, SocketAddr, &DestinationEntry)> {
+        self.entries.iter().flat_map(|(listener, entries)| {
+            let entries = entries.iter();
+            entries.map(|(at, entry)| (*listener, *at, entry))
+        })
     }
 }
 
@@ -138,8 +150,9 @@ impl Dataplane {
         }
     }
 
-    /// Reads what the kernel holds of ours. Rules can only be compared: with those we left, and with those `wanted`.
-    pub fn read(&mut self, depth: Depth, wanted: &BTreeMap<Family, Rules>) -> Result<Observed, Error> {
+    /// Reads what the kernel holds of ours, and shares what is as `wanted`. Rules can only be compared: with those we
+    /// left, and with those wanted.
+    pub fn read(&mut self, depth: Depth, wanted: &Table) -> Result<Observed, Error> {
         let mut observed = Observed::default();
         let result = self.reader(&mut observed)?.services();
         self.keep_client_if_sound(result)
@@ -150,7 +163,8 @@ impl Dataplane {
             }
             self.has_read_rules = true;
         }
-        self.compare_rules(&mut observed, wanted);
+        observed.table.share(wanted);
+        self.compare_rules(&mut observed, &wanted.rules);
         Ok(observed)
     }
 
@@ -159,25 +173,21 @@ impl Dataplane {
         &mut self,
         spots: &BTreeSet<Spot>,
         mut observed: Observed,
-        wanted: &BTreeMap<Family, Rules>,
+        wanted: &Table,
     ) -> Result<Observed, Error> {
         observed.hash = OnceLock::new();
         let result = self.reader(&mut observed)?.spots(spots);
         self.keep_client_if_sound(result)
             .map_err(|error| Error::Read(Box::new(error)))?;
+        observed.table.share(wanted);
         observed.table.rules.clear();
-        self.compare_rules(&mut observed, wanted);
+        self.compare_rules(&mut observed, &wanted.rules);
         Ok(observed)
     }
 
     /// What the kernel holds after it acknowledged these steps. Only its rules were read.
     #[must_use]
-    pub fn acknowledged(
-        &mut self,
-        steps: &[Step],
-        mut observed: Observed,
-        wanted: &BTreeMap<Family, Rules>,
-    ) -> Observed {
+    pub fn acknowledged(&mut self, steps: &[Step], mut observed: Observed, wanted: &Table) -> Observed {
         for step in steps {
             observed.take(step);
             match step {
@@ -187,7 +197,7 @@ impl Dataplane {
             }
         }
         observed.table.rules.clear();
-        self.compare_rules(&mut observed, wanted);
+        self.compare_rules(&mut observed, &wanted.rules);
         observed
     }
 

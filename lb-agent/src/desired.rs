@@ -121,9 +121,11 @@ impl Desired {
     fn add(&mut self, inputs: &Inputs<'_>, listener: Listener, candidates: &Candidates) {
         let spec = inputs.spec;
         let forwarding = settings::forwarding(&spec.forwarding);
-        let service = self.table.services.entry(listener).or_insert_with(|| Service {
-            scheduling: settings::scheduling(spec, listener.family),
-            servers: BTreeMap::new(),
+        let service = self.table.services.entry(listener).or_insert_with(|| {
+            Arc::new(Service {
+                scheduling: settings::scheduling(spec, listener.family),
+                servers: BTreeMap::new(),
+            })
         });
         let taking = endpoints::taking(candidates, listener.family);
         let of_family = candidates
@@ -151,7 +153,8 @@ impl Desired {
             }
         }
         // Built as a whole, maps are dense, and soon compared.
-        service.servers.append(&mut servers.into_iter().collect());
+        let of_service = &mut Arc::make_mut(service).servers;
+        of_service.append(&mut servers.into_iter().collect());
         self.servers.append(&mut addresses.into_iter().collect());
     }
 

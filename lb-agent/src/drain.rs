@@ -7,6 +7,7 @@ pub mod history;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crd::Protocol;
@@ -82,7 +83,11 @@ impl Drain {
         let mut ended = self.returned(wanted, current);
         let mut draining = BTreeSet::new();
         for (listener, service) in &current.table.services {
-            let gone = Difference::between(Some(service), wanted.services.get(listener)).gone;
+            let shall = wanted.services.get(listener);
+            if shall.is_some_and(|shall| Arc::ptr_eq(service, shall)) {
+                continue;
+            }
+            let gone = Difference::between(Some(service), shall.map(Arc::as_ref)).gone;
             for (address, server) in gone {
                 let key = (*listener, *address);
                 let since = *self.since.entry(key).or_insert(current.now);
@@ -166,12 +171,14 @@ fn keep(draining: BTreeSet<Key>, current: &Table, wanted: &mut Table) {
         };
         // A service that is gone from the spec stays until its connections end, without its mark.
         let scheduling = &service.scheduling;
-        let kept = wanted.services.entry(listener).or_insert_with(|| Service {
-            scheduling: scheduling.clone(),
-            servers: BTreeMap::new(),
+        let kept = wanted.services.entry(listener).or_insert_with(|| {
+            Arc::new(Service {
+                scheduling: scheduling.clone(),
+                servers: BTreeMap::new(),
+            })
         });
         if let Some(server) = service.servers.get(&address) {
-            kept.servers.insert(address, server.draining());
+            Arc::make_mut(kept).servers.insert(address, server.draining());
         }
     }
 }

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::table::{
     Family, Listener, Mark, Path, PathMark, Rules, Scheduling, Server, Service, Table, Timeouts,
@@ -161,14 +162,19 @@ struct Touched<'a> {
     servers: Difference<'a>,
 }
 
-/// The services that are not as wanted. Mostly these are few, and the walk along all is what a plan costs.
+/// The services that are not as wanted. Mostly these are few, and all others are shared by both tables.
 fn touched<'a>(current: &'a Table, wanted: &'a Table) -> Vec<Touched<'a>> {
+    let is_shared = |listener: &Listener, is: Option<&Arc<Service>>, shall: Option<&Arc<Service>>| {
+        let pair = is.zip(shall);
+        pair.is_some_and(|(is, shall)| Arc::ptr_eq(is, shall)) && !current.unordered.contains(listener)
+    };
     let pairs = along(&current.services, &wanted.services);
-    let found = pairs.map(|(listener, current, wanted)| Touched {
+    let pairs = pairs.filter(|(listener, is, shall)| !is_shared(listener, *is, *shall));
+    let found = pairs.map(|(listener, is, shall)| Touched {
         listener: *listener,
-        current,
-        wanted,
-        servers: Difference::between(current, wanted),
+        current: is.map(Arc::as_ref),
+        wanted: shall.map(Arc::as_ref),
+        servers: Difference::between(is.map(Arc::as_ref), shall.map(Arc::as_ref)),
     });
     let is_touched = |it: &Touched<'_>| match (it.current, it.wanted) {
         (Some(is), Some(shall)) => {

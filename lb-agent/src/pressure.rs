@@ -45,12 +45,12 @@ pub fn tracked() -> Option<Tracked> {
 pub fn source_ports(observed: &Observed) -> Option<(SocketAddr, f64)> {
     let fin = observed.table.timeouts.map_or(120, |it| it.tcp_fin_seconds);
     let mut used: BTreeMap<(Protocol, SocketAddr), u64> = BTreeMap::new();
-    for ((listener, at), entry) in &observed.servers {
+    for (listener, at, entry) in observed.servers() {
         let server = observed
             .table
             .services
-            .get(listener)
-            .and_then(|it| it.servers.get(at));
+            .get(&listener)
+            .and_then(|it| it.servers.get(&at));
         if server.is_some_and(|server| server.forwarding == Forwarding::Nat) {
             // IPVS remembers connections that have ended for longer than their ports are held.
             let ended = u64::from(entry.inactive_connections);
@@ -58,7 +58,7 @@ pub fn source_ports(observed: &Observed) -> Option<(SocketAddr, f64)> {
                 Protocol::TCP => ended * TIME_WAIT_SECONDS / u64::from(fin).max(TIME_WAIT_SECONDS),
                 Protocol::UDP | Protocol::SCTP => ended,
             };
-            *used.entry((listener.protocol, *at)).or_default() += u64::from(entry.active_connections) + held;
+            *used.entry((listener.protocol, at)).or_default() += u64::from(entry.active_connections) + held;
         }
     }
     let ((_, at), most) = used.into_iter().max_by_key(|(_, ports)| *ports)?;
@@ -108,6 +108,7 @@ mod tests {
     use super::*;
     use crate::table::{Family, Listener, Scheduling, Server, Service, Weight};
     use ipvs::{Counters, Destination, DestinationEntry};
+    use std::sync::Arc;
 
     fn observed(protocol: Protocol, active: u32, inactive: u32) -> Observed {
         let at = SocketAddr::from(([10, 0, 0, 1], 80));
@@ -118,7 +119,7 @@ mod tests {
                 scheduling: Scheduling::plain("rr"),
                 servers: [(at, Server::nat(Weight::NORMAL))].into(),
             };
-            observed.table.services.insert(listener, service);
+            observed.table.services.insert(listener, service.into());
             let entry = DestinationEntry {
                 destination: Destination::masquerade(at, 1),
                 active_connections: active,
@@ -126,7 +127,7 @@ mod tests {
                 persistent_connections: 0,
                 counters: Counters::default(),
             };
-            observed.servers.insert((listener, at), entry);
+            observed.entries.insert(listener, Arc::new([(at, entry)].into()));
         }
         observed
     }

@@ -11,6 +11,7 @@ mod server;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 pub use listener::{Family, Listener, MARK_BIT, Mark};
 pub use path::{Path, PathMark, path_marks};
@@ -43,8 +44,8 @@ pub struct Timeouts {
 /// Everything of ours in the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Table {
-    /// The services.
-    pub services: BTreeMap<Listener, Service>,
+    /// The services. What two tables share is copied when one of them changes it.
+    pub services: BTreeMap<Listener, Arc<Service>>,
     /// The rules of each family. No entry: they are absent or damaged.
     pub rules: BTreeMap<Family, Rules>,
     /// The ways to single servers, for questions.
@@ -71,11 +72,14 @@ impl Table {
     #[must_use]
     pub fn serving(&self) -> Self {
         let marked: BTreeSet<Mark> = self.rules.values().flat_map(Rules::given).collect();
-        let taking = |service: &Service| {
+        let is_taking = |server: &Server| server.weight != Weight::DRAINING;
+        let taking = |service: &Arc<Service>| {
             let mut service = service.clone();
-            service
-                .servers
-                .retain(|_, server| server.weight != Weight::DRAINING);
+            if !service.servers.values().all(is_taking) {
+                Arc::make_mut(&mut service)
+                    .servers
+                    .retain(|_, server| is_taking(server));
+            }
             service
         };
         let services = self.services.iter();
@@ -87,6 +91,16 @@ impl Table {
             // Who is asked how is no part of what is served.
             paths: BTreeMap::new(),
             ..self.clone()
+        }
+    }
+
+    /// Shares with `other` the services that are equal there: they are held once, and found equal at once.
+    pub fn share(&mut self, other: &Self) {
+        for (listener, service) in &mut self.services {
+            let same = other.services.get(listener).filter(|same| *same == service);
+            if let Some(same) = same {
+                service.clone_from(same);
+            }
         }
     }
 
@@ -131,12 +145,14 @@ mod tests {
         let http = Listener::marked(Family::V4, crd::Protocol::TCP, 80);
         let old = Listener { port: 81, ..http };
         let at = |octet| SocketAddr::from(([10, 0, 0, octet], 8080));
-        let service = |servers: &[(u8, u32)]| Service {
-            scheduling: Scheduling::plain("wlc"),
-            servers: servers
-                .iter()
-                .map(|(octet, weight)| (at(*octet), Server::nat(Weight(*weight))))
-                .collect(),
+        let service = |servers: &[(u8, u32)]| {
+            let servers = servers.iter();
+            Arc::new(Service {
+                scheduling: Scheduling::plain("wlc"),
+                servers: servers
+                    .map(|(octet, weight)| (at(*octet), Server::nat(Weight(*weight))))
+                    .collect(),
+            })
         };
         let rules = BTreeMap::from([(Family::V4, Rules::marking([http]))]);
         let plain = Table {
@@ -167,7 +183,7 @@ mod tests {
                 servers: BTreeMap::new(),
             };
             Table {
-                services: BTreeMap::from([(own, service)]),
+                services: BTreeMap::from([(own, service.into())]),
                 rules: BTreeMap::from([(Family::V4, Rules::marking([http]))]),
                 ..Table::default()
             }

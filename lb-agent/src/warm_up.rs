@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::drain::Current;
@@ -36,7 +37,7 @@ impl WarmUp {
         let mut warming = BTreeSet::new();
         for (listener, service) in &mut wanted.services {
             let taking = taking(*listener, current.table);
-            for (address, server) in &mut service.servers {
+            for (address, server) in &mut Arc::make_mut(service).servers {
                 let full = server.weight.0.saturating_mul(FACTOR);
                 server.weight = Weight(full);
                 let key = (*listener, *address);

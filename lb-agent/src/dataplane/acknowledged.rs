@@ -1,7 +1,7 @@
 //! What the kernel holds after it acknowledged steps: nothing is read for it.
 
 use std::net::SocketAddr;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use ipvs::{Counters, DestinationEntry};
 
@@ -22,11 +22,11 @@ impl Observed {
                     scheduling: scheduling.clone(),
                     servers: [].into(),
                 };
-                table.services.insert(*at, service);
+                table.services.insert(*at, Arc::new(service));
             }
             Step::SetService(at, scheduling) => {
                 if let Some(service) = table.services.get_mut(at) {
-                    service.scheduling = scheduling.clone();
+                    Arc::make_mut(service).scheduling = scheduling.clone();
                 }
             }
             Step::AddServer(listener, at, server) | Step::SetServer(listener, at, server) => {
@@ -34,12 +34,15 @@ impl Observed {
             }
             Step::RemoveServer(listener, at) => {
                 if let Some(service) = table.services.get_mut(listener) {
-                    service.servers.remove(at);
+                    Arc::make_mut(service).servers.remove(at);
                 }
-                self.servers.remove(&(*listener, *at));
+                if let Some(entries) = self.entries.get_mut(listener) {
+                    Arc::make_mut(entries).remove(at);
+                }
             }
             Step::RemoveService(at) => {
                 table.services.remove(at);
+                self.entries.remove(at);
                 table.unordered.remove(at);
             }
             Step::Reorder(at, _) => drop(table.unordered.remove(at)),
@@ -55,21 +58,19 @@ impl Observed {
             return;
         };
         let last = service.servers.keys().next_back().copied();
-        let is_new = service.servers.insert(at, server).is_none();
+        let is_new = Arc::make_mut(service).servers.insert(at, server).is_none();
         if is_new && last > Some(at) {
             table.unordered.insert(listener);
         }
         let destination = kernel::destination(at, server);
-        let entry = self
-            .servers
-            .entry((listener, at))
-            .or_insert_with(|| DestinationEntry {
-                destination,
-                active_connections: 0,
-                inactive_connections: 0,
-                persistent_connections: 0,
-                counters: Counters::default(),
-            });
+        let entries = Arc::make_mut(self.entries.entry(listener).or_default());
+        let entry = entries.entry(at).or_insert_with(|| DestinationEntry {
+            destination,
+            active_connections: 0,
+            inactive_connections: 0,
+            persistent_connections: 0,
+            counters: Counters::default(),
+        });
         entry.destination = destination;
     }
 }

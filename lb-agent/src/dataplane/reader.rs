@@ -1,6 +1,7 @@
 //! Reads what IPVS holds of ours.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use ipvs::{Client, DestinationEntry, Error, ServiceEntry};
 
@@ -51,10 +52,8 @@ impl Reader<'_> {
     fn listener(&mut self, listener: Listener) -> Result<Option<ServiceEntry>, Error> {
         let table = &mut self.observed.table;
         table.unordered.remove(&listener);
-        let before = table.services.remove(&listener);
-        for at in before.iter().flat_map(|service| service.servers.keys()) {
-            self.observed.servers.remove(&(listener, *at));
-        }
+        table.services.remove(&listener);
+        self.observed.entries.remove(&listener);
         let found = self.client.service(&kernel::id(listener))?;
         if found.is_none() {
             self.ours.remove(&listener);
@@ -85,7 +84,9 @@ impl Reader<'_> {
 
     fn servers(&mut self, listener: Listener, scheduling: Scheduling) -> Result<(), Error> {
         let entries = self.client.destinations(&kernel::id(listener))?;
-        let Observed { table, servers, .. } = &mut *self.observed;
+        let Observed {
+            table, entries: all, ..
+        } = &mut *self.observed;
         // The kernel puts new servers before the old ones.
         if !entries.is_sorted_by(|one, next| one.destination.addr >= next.destination.addr) {
             table.unordered.insert(listener);
@@ -95,9 +96,9 @@ impl Reader<'_> {
             scheduling,
             servers: entries.iter().map(server).collect(),
         };
-        table.services.insert(listener, service);
-        let key = |entry: DestinationEntry| ((listener, entry.destination.addr), entry);
-        servers.extend(entries.into_iter().map(key));
+        table.services.insert(listener, Arc::new(service));
+        let entries = entries.into_iter().map(|entry| (entry.destination.addr, entry));
+        all.insert(listener, Arc::new(entries.collect()));
         Ok(())
     }
 }

@@ -83,7 +83,7 @@ impl Desired {
             if selection.is_panic {
                 self.panicking.insert(*listener);
             } else {
-                service
+                Arc::make_mut(service)
                     .servers
                     .retain(|at, _| !selection.failing.contains_key(at));
             }
@@ -105,7 +105,7 @@ impl Desired {
                 continue;
             }
             if let Some(reason) = targets.iter().find_map(|target| inputs.health.doubt(target)) {
-                service.servers.remove(at);
+                Arc::make_mut(service).servers.remove(at);
                 self.failing.insert((*listener, *at), reason);
             }
         }

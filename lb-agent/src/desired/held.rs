@@ -60,7 +60,8 @@ impl Held {
     }
 
     fn service(&self, listener: Listener) -> Option<&Service> {
-        self.observed.as_ref()?.table.services.get(&listener)
+        let services = &self.observed.as_ref()?.table.services;
+        services.get(&listener).map(Arc::as_ref)
     }
 }
 

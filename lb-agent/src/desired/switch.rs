@@ -1,6 +1,7 @@
 //! What is wanted while servers are to be reached by another way than before: the old way, until the new one is proven.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::{Desired, Inputs};
 use crate::health::{Reason, Target};
@@ -31,7 +32,7 @@ impl Desired {
         let mut masquerades = false;
         for ((listener, at), targets) in &self.targets {
             let service = self.table.services.get_mut(listener);
-            let Some(servers) = service.map(|service| &mut service.servers) else {
+            let Some(servers) = service.map(|service| &mut Arc::make_mut(service).servers) else {
                 continue;
             };
             let way = inputs.held.way(*listener, *at).filter(|way| is_known(*way));

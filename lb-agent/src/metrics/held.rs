@@ -159,8 +159,8 @@ fn each_server<T: Default, M: EncodeMetric>(
 ) -> fmt::Result {
     let kind = metric(T::default()).metric_type();
     let mut encoder = encoder.encode_descriptor(name, help, None, kind)?;
-    for ((listener, at), entry) in &observed.servers {
-        let labels = ServerLabels::of(*listener, *at);
+    for (listener, at, entry) in observed.servers() {
+        let labels = ServerLabels::of(listener, at);
         metric(read(entry)).encode(encoder.encode_family(&labels)?)?;
     }
     Ok(())
@@ -208,7 +208,7 @@ mod tests {
             },
         };
         let observed = Observed {
-            servers: [((http(), at(1)), entry)].into(),
+            entries: [(http(), Arc::new([(at(1), entry)].into()))].into(),
             ..Observed::default()
         };
         let metrics = Metrics::default();

@@ -17,7 +17,7 @@ fn apply(table: &mut Table, step: &Step) {
                 scheduling: scheduling.clone(),
                 servers: BTreeMap::new(),
             };
-            table.services.insert(*at, new).is_none()
+            table.services.insert(*at, Arc::new(new)).is_none()
         }
         Step::SetRules(family, rules) => table.rules.insert(*family, rules.clone()) != Some(rules.clone()),
         Step::RemoveRules(family) => table.rules.remove(family).is_some(),
@@ -61,11 +61,12 @@ fn seen(mut table: Table) -> Table {
     let services = &table.services;
     table
         .unordered
-        .retain(|at| services.get(at).is_some_and(Service::needs_order));
+        .retain(|at| services.get(at).is_some_and(|it| it.needs_order()));
     table
 }
 
-fn apply_inside(service: &mut Service, step: &Step) -> bool {
+fn apply_inside(service: &mut Arc<Service>, step: &Step) -> bool {
+    let service = Arc::make_mut(service);
     match step {
         Step::AddServer(_, at, server) => service.servers.insert(*at, *server).is_none(),
         Step::SetServer(_, at, server) => service.servers.insert(*at, *server).is_some(),
@@ -104,7 +105,7 @@ fn servers() -> impl Strategy<Value = Server> {
     })
 }
 
-fn services() -> impl Strategy<Value = Service> {
+fn services() -> impl Strategy<Value = Arc<Service>> {
     let scheduler = prop_oneof![Just("rr"), Just("wlc"), Just("mh")].prop_map(|name| Scheduler {
         name: name.to_owned(),
         flags: if name == "mh" { Scheduler::FALLBACK } else { 0 },
@@ -117,7 +118,7 @@ fn services() -> impl Strategy<Value = Service> {
     });
     let address = (1..6_u8).prop_map(|octet| SocketAddr::from(([10, 0, 0, octet], 80)));
     (scheduling, btree_map(address, servers(), 0..5))
-        .prop_map(|(scheduling, servers)| Service { scheduling, servers })
+        .prop_map(|(scheduling, servers)| Arc::new(Service { scheduling, servers }))
 }
 
 fn paths() -> impl Strategy<Value = BTreeMap<PathMark, Path>> {
@@ -200,6 +201,26 @@ proptest! {
     }
 
     #[test]
+    fn what_is_shared_plans_alike(a in tables(), b in tables(), same in any::<u8>(), unordered in any::<u8>()) {
+        let mut alone = a;
+        for (n, (at, service)) in b.services.iter().enumerate() {
+            if same >> n & 1 == 1 {
+                alone.services.insert(*at, Arc::new(Service::clone(service)));
+            }
+            if unordered >> n & 1 == 1 {
+                alone.unordered.insert(*at);
+            }
+        }
+        let mut shared = alone.clone();
+        shared.share(&b);
+        prop_assert_eq!(&shared, &alone);
+        let is_shared = |at: &Listener| Arc::ptr_eq(&shared.services[at], &b.services[at]);
+        let equal = b.services.iter().filter(|(at, service)| alone.services.get(at) == Some(service));
+        prop_assert!(equal.map(|(at, _)| at).all(is_shared));
+        prop_assert_eq!(plan(&shared, &b), plan(&alone, &b));
+    }
+
+    #[test]
     fn it_makes_before_it_breaks(a in tables(), b in tables()) {
         let ranks: Vec<u8> = plan(&a, &b).iter().map(|step| rank(step, &b)).collect();
         prop_assert!(ranks.is_sorted());
@@ -272,7 +293,7 @@ fn http() -> Listener {
 #[test]
 fn mh_is_filled_under_rr_and_then_switched() {
     let wanted = Table {
-        services: [(http(), mh(2))].into(),
+        services: [(http(), mh(2).into())].into(),
         ..Table::default()
     };
     let lines: Vec<String> = plan(&Table::default(), &wanted)
@@ -293,7 +314,7 @@ fn mh_is_filled_under_rr_and_then_switched() {
 #[test]
 fn a_living_mh_service_is_never_put_under_rr() {
     let table = |servers| Table {
-        services: [(http(), mh(servers))].into(),
+        services: [(http(), mh(servers).into())].into(),
         ..Table::default()
     };
     assert_eq!(
@@ -313,7 +334,7 @@ fn servers_of_a_tunnelled_mh_service_are_brought_into_order() {
         let at = |octet: &u8| (SocketAddr::from(([10, 0, 0, *octet], 80)), tunnelled);
         service.servers = octets.iter().map(at).collect();
         Table {
-            services: [(http(), service)].into(),
+            services: [(http(), service.into())].into(),
             ..Table::default()
         }
     };

@@ -31,7 +31,7 @@ pub(crate) fn in_namespace(families: &[Family], work: impl FnOnce(Kernel) + Send
 impl Kernel {
     /// What it holds; rules as far as they are those of `wanted`.
     pub(crate) fn read(&mut self, wanted: &Table) -> Table {
-        let observed = self.dataplane.read(Depth::All, &wanted.rules);
+        let observed = self.dataplane.read(Depth::All, wanted);
         observed.expect("can be read").table
     }
 

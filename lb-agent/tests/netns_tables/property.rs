@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
+use std::sync::Arc;
 
 use crd::Protocol;
 use ipnetwork::IpNetwork;
@@ -87,18 +88,16 @@ fn schedulings() -> impl Strategy<Value = Scheduling> {
 /// By the last number of their addresses, and by whether they keep the client's port.
 type Servers = BTreeMap<(u8, bool), Server>;
 
-fn service(family: Family, (scheduling, servers): (Scheduling, Servers)) -> Service {
+fn service(family: Family, (scheduling, servers): (Scheduling, Servers)) -> Arc<Service> {
     let at = |(last, keeps): (u8, bool)| SocketAddr::new(address(family, last), if keeps { 0 } else { 8080 });
-    Service {
+    let servers = servers.into_iter();
+    Arc::new(Service {
         scheduling,
-        servers: servers
-            .into_iter()
-            .map(|(key, server)| (at(key), server))
-            .collect(),
-    }
+        servers: servers.map(|(key, server)| (at(key), server)).collect(),
+    })
 }
 
-fn services() -> impl Strategy<Value = BTreeMap<Listener, Service>> {
+fn services() -> impl Strategy<Value = BTreeMap<Listener, Arc<Service>>> {
     let servers = btree_map((2..9_u8, any::<bool>()), servers(), 0..6);
     btree_map(listeners(), (schedulings(), servers), 0..7).prop_map(|services| {
         let made = |(at, parts): (Listener, _)| (at, service(at.family, parts));
@@ -190,7 +189,7 @@ fn printed(table: &Table) -> Vec<String> {
 
 /// The steps that make the services of a table.
 fn steps(table: &Table) -> Vec<Step> {
-    let of_service = |(at, service): (&Listener, &Service)| {
+    let of_service = |(at, service): (&Listener, &Arc<Service>)| {
         let add = Step::AddService(*at, service.scheduling.clone());
         let servers = service.servers.iter();
         let servers: Vec<Step> = servers
@@ -207,7 +206,7 @@ fn assert_holds(kernel: &mut Kernel, table: &Table) -> Result<(), TestCaseError>
     // Elsewhere the order of servers says nothing.
     let services = &now.services;
     now.unordered
-        .retain(|at| services.get(at).is_some_and(Service::needs_order));
+        .retain(|at| services.get(at).is_some_and(|it| it.needs_order()));
     prop_assert_eq!(&now, table);
     prop_assert_eq!(plan(&now, table), vec![]);
     prop_assert_eq!(saved(), printed(table));
@@ -352,7 +351,7 @@ fn mh_in_tunnels_has_the_order_of_a_fresh_agent() {
             servers: lasts.iter().map(at).collect(),
         };
         Table {
-            services: [(Listener::marked(Family::V4, Protocol::TCP, 80), service)].into(),
+            services: [(Listener::marked(Family::V4, Protocol::TCP, 80), service.into())].into(),
             ..Table::default()
         }
     };

@@ -1,6 +1,7 @@
 //! The largest tables that are promised. Times are printed; what is asserted is how they grow, and what is sent.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crd::Protocol;
@@ -23,11 +24,13 @@ fn table(services: u16, servers: u16) -> Table {
         let [a, b] = (service * 7 + n).to_be_bytes();
         SocketAddr::from(([10, 100, a, b], 8080))
     };
-    let service = |n| Service {
-        scheduling: Scheduling::plain("wlc"),
-        servers: (0..servers)
-            .map(|it| (at(n, it), Server::nat(Weight::NORMAL)))
-            .collect(),
+    let service = |n| {
+        Arc::new(Service {
+            scheduling: Scheduling::plain("wlc"),
+            servers: (0..servers)
+                .map(|it| (at(n, it), Server::nat(Weight::NORMAL)))
+                .collect(),
+        })
     };
     Table {
         services: (0..services).map(|n| (listener(n), service(n))).collect(),
@@ -52,7 +55,7 @@ fn converge(converger: &mut Converger, what: &str, wanted: &Table, depth: Depth)
 /// The first server of each service, from this service on.
 fn first_servers(table: &mut Table, from: usize) -> impl Iterator<Item = &mut Server> {
     let services = table.services.values_mut().skip(from);
-    services.filter_map(|service| service.servers.values_mut().next())
+    services.filter_map(|service| Arc::make_mut(service).servers.values_mut().next())
 }
 
 /// MiB of memory that this process has.

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use lb_agent::table::{MARK_BIT, Table};
+use lb_agent::table::{Listener, MARK_BIT, Service, Table};
 
 /// Servers and their weights, of each mark.
 pub(super) type Held = BTreeMap<(u32, SocketAddr), u32>;
@@ -18,7 +19,7 @@ pub(super) fn held() -> Result<Held> {
 /// What it should hold.
 pub(super) fn wanted(table: &Table) -> Held {
     let services = table.services.iter();
-    let of = |(listener, service): (&lb_agent::table::Listener, &lb_agent::table::Service)| {
+    let of = |(listener, service): (&Listener, &Arc<Service>)| {
         let mark = listener.mark().get();
         let servers = service.servers.iter();
         let servers = servers.map(move |(at, server)| ((mark, *at), server.weight.0));

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use anyhow::Result;
 use crd::Protocol;
@@ -41,9 +42,11 @@ impl Spread {
         for number in 0..servers {
             of_each.entry(self.listener(number)).or_default().push(number);
         }
-        let service = |numbers: Vec<usize>| Service {
-            servers: numbers.into_iter().map(server).collect(),
-            ..empty()
+        let service = |numbers: Vec<usize>| {
+            Arc::new(Service {
+                servers: numbers.into_iter().map(server).collect(),
+                ..empty()
+            })
         };
         let services = of_each.into_iter().map(|(at, numbers)| (at, service(numbers)));
         Table {
@@ -54,7 +57,8 @@ impl Spread {
 
     /// Adds the server of that number.
     pub(crate) fn add(self, table: &mut Table, number: usize) {
-        let service = table.services.entry(self.listener(number)).or_insert_with(empty);
+        let service = table.services.entry(self.listener(number));
+        let service = Arc::make_mut(service.or_insert_with(|| empty().into()));
         service.servers.extend([server(number)]);
     }
 
@@ -68,13 +72,13 @@ impl Spread {
     /// Removes the server of that number.
     pub(crate) fn remove(self, table: &mut Table, number: usize) {
         if let Some(service) = table.services.get_mut(&self.listener(number)) {
-            service.servers.remove(&address(number));
+            Arc::make_mut(service).servers.remove(&address(number));
         }
     }
 
     fn server(self, table: &mut Table, number: usize) -> Option<&mut Server> {
         let service = table.services.get_mut(&self.listener(number))?;
-        service.servers.get_mut(&address(number))
+        Arc::make_mut(service).servers.get_mut(&address(number))
     }
 
     fn listener(self, number: usize) -> Listener {
