@@ -1,6 +1,7 @@
 //! Who programs tables: ours and its rivals, each in a network namespace of its own.
 
 use std::fs::{self, File};
+use std::mem;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -64,9 +65,10 @@ impl Contender for Ours {
         let converged = self.converger.converge(wanted, PACE, self.depth)?;
         let took = start.elapsed();
         ensure!(converged.steps > 0, "there was nothing to do");
-        self.depth = Depth::Draining;
-        // As the agent does it a second after a change: it reads back what the kernel has. No drain goes on.
-        self.converger.converge(wanted, Pace::default(), Depth::Servers)?;
+        // As the agent does it between changes: after the first table it reads back what the kernel has. No drain goes
+        // on into the next change.
+        let depth = mem::replace(&mut self.depth, Depth::Draining);
+        self.converger.converge(wanted, Pace::default(), depth)?;
         Ok(took)
     }
 }

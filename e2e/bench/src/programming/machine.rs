@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use e2e::uml::{Kernel, ROOT_SCRIPT};
 use crate::plan::Plan;
 use crate::record::Records;
 use crate::scratch::{Folder, Running};
+use crate::site::cpus::Share;
 
 /// Memory of the machine, of which it takes what it uses.
 const MEMORY_MIB: u32 = 2048;
@@ -84,17 +85,17 @@ impl Machine<'_> {
         let (program, arguments) = machine.invocation(&Kernel::find()?);
         let (variable, value) = e2e::uml::Machine::ENVIRONMENT;
         let console = File::create(path.join("console"))?;
-        // Whatever ends this program ends the machine.
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL"])
-            .arg(program)
+        // Whatever ends this program ends the machine. Its kernel and what runs on it are processes that wait for each
+        // other: on two processors a call of the system takes four times as long as on one.
+        let child = Share::Balancer
+            .command(&program)
             .args(arguments)
             .env(variable, value)
             .stdin(Stdio::null())
             .stdout(console.try_clone()?)
             .stderr(console)
             .spawn()
-            .context("could not start setpriv, which is of util-linux")?;
+            .context("could not start the machine")?;
         Ok(Running(child))
     }
 
