@@ -19,7 +19,7 @@ use crate::addresses::Addresses;
 use crate::endpoints::{self, Candidates, Slice, State};
 use crate::health::{Checks, Health, Reason, Targets};
 use crate::sysctl::Bypass;
-use crate::table::{Family, Forwarding, Listener, Path, Server, Service, Table, Weight, path_marks};
+use crate::table::{Family, Forwarding, Listener, Path, Server, Servers, Service, Table, Weight, path_marks};
 use crate::trust::Trust;
 use crate::ways::Ways;
 
@@ -124,7 +124,7 @@ impl Desired {
         let service = self.table.services.entry(listener).or_insert_with(|| {
             Arc::new(Service {
                 scheduling: settings::scheduling(spec, listener.family),
-                servers: BTreeMap::new(),
+                servers: Servers::new(),
             })
         });
         let taking = endpoints::taking(candidates, listener.family);
@@ -152,9 +152,8 @@ impl Desired {
                 self.unready.insert((listener, *at), candidate.state);
             }
         }
-        // Built as a whole, maps are dense, and soon compared.
-        let of_service = &mut Arc::make_mut(service).servers;
-        of_service.append(&mut servers.into_iter().collect());
+        Arc::make_mut(service).servers.extend(servers);
+        // Built as a whole, a set is dense.
         self.servers.append(&mut addresses.into_iter().collect());
     }
 

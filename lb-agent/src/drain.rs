@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 
 use crd::Protocol;
 
+use crate::along::apart;
 use crate::plan::Difference;
-use crate::table::{Listener, Service, Table, Weight};
+use crate::table::{Listener, Servers, Service, Table, Weight};
 
 /// UDP has no end of a connection: its flows stay on a server of weight 0 as long as packets come.
 const UDP_GRACE: Duration = Duration::from_secs(5);
@@ -82,12 +83,8 @@ impl Drain {
     pub fn extend(&mut self, wanted: &mut Table, current: Current<'_>, timeout: Duration) -> Vec<Ended> {
         let mut ended = self.returned(wanted, current);
         let mut draining = BTreeSet::new();
-        for (listener, service) in &current.table.services {
-            let shall = wanted.services.get(listener);
-            if shall.is_some_and(|shall| Arc::ptr_eq(service, shall)) {
-                continue;
-            }
-            let gone = Difference::between(Some(service), shall.map(Arc::as_ref)).gone;
+        for (listener, is, shall) in apart(&current.table.services, &wanted.services) {
+            let gone = Difference::between(is, shall).gone;
             for (address, server) in gone {
                 let key = (*listener, *address);
                 let since = *self.since.entry(key).or_insert(current.now);
@@ -174,7 +171,7 @@ fn keep(draining: BTreeSet<Key>, current: &Table, wanted: &mut Table) {
         let kept = wanted.services.entry(listener).or_insert_with(|| {
             Arc::new(Service {
                 scheduling: scheduling.clone(),
-                servers: BTreeMap::new(),
+                servers: Servers::new(),
             })
         });
         if let Some(server) = service.servers.get(&address) {

@@ -5,6 +5,7 @@
 
 pub mod addresses;
 pub mod agent;
+mod along;
 pub mod backend;
 pub mod cli;
 pub mod converge;

@@ -4,16 +4,16 @@
 mod servers;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::along::{along, are_one};
 use crate::table::{
-    Family, Listener, Mark, Path, PathMark, Rules, Scheduling, Server, Service, Table, Timeouts,
+    Family, Listener, Mark, Path, PathMark, Rules, Scheduling, Server, Servers, Service, Table, Timeouts,
 };
 pub(crate) use servers::Difference;
-use servers::along;
 
 /// Fills a hashing service: each server added to `mh` makes it compute its whole table anew.
 const FILLING: &str = "rr";
@@ -45,7 +45,7 @@ pub enum Step {
     RemoveService(Listener),
     /// Removes each server and adds it at once again, in the order of addresses. Connections of a server that packets
     /// miss in between are scheduled anew, and come to the same server, since only tunnels and `mh` need it.
-    Reorder(Listener, BTreeMap<SocketAddr, Server>),
+    Reorder(Listener, Servers),
 }
 
 /// One of our services in IPVS.
@@ -164,12 +164,9 @@ struct Touched<'a> {
 
 /// The services that are not as wanted. Mostly these are few, and all others are shared by both tables.
 fn touched<'a>(current: &'a Table, wanted: &'a Table) -> Vec<Touched<'a>> {
-    let is_shared = |listener: &Listener, is: Option<&Arc<Service>>, shall: Option<&Arc<Service>>| {
-        let pair = is.zip(shall);
-        pair.is_some_and(|(is, shall)| Arc::ptr_eq(is, shall)) && !current.unordered.contains(listener)
-    };
-    let pairs = along(&current.services, &wanted.services);
-    let pairs = pairs.filter(|(listener, is, shall)| !is_shared(listener, *is, *shall));
+    let pairs = along(current.services.iter(), wanted.services.iter());
+    let pairs =
+        pairs.filter(|(listener, is, shall)| !are_one(*is, *shall) || current.unordered.contains(*listener));
     let found = pairs.map(|(listener, is, shall)| Touched {
         listener: *listener,
         current: is.map(Arc::as_ref),
@@ -280,7 +277,7 @@ fn reorder(current: &Table, touched: &[Touched<'_>], steps: &mut Vec<Step>) {
         let (Some(known), Some(service)) = (it.current, it.wanted.filter(|it| it.needs_order())) else {
             continue;
         };
-        let last = known.servers.keys().next_back();
+        let last = known.servers.last();
         let is_between = it.servers.new.iter().any(|(at, _)| Some(*at) < last);
         if is_between || current.unordered.contains(&it.listener) {
             steps.push(Step::Reorder(it.listener, service.servers.clone()));

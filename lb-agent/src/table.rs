@@ -7,16 +7,17 @@ mod listener;
 mod path;
 mod rules;
 mod server;
+mod servers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 pub use listener::{Family, Listener, MARK_BIT, Mark};
 pub use path::{Path, PathMark, path_marks};
 pub use rules::{MarkRule, Rules};
 pub use server::{Forwarding, Persistence, Scheduler, Scheduling, Server, Tunnel, Weight};
+pub use servers::Servers;
 
 #[cfg(test)]
 pub(crate) use listener::tests::listeners;
@@ -27,7 +28,7 @@ pub struct Service {
     /// How a server is chosen.
     pub scheduling: Scheduling,
     /// The servers, in a stable order, because `mh` depends on it.
-    pub servers: BTreeMap<SocketAddr, Server>,
+    pub servers: Servers,
 }
 
 /// How long connections without packets are remembered.
@@ -76,9 +77,8 @@ impl Table {
         let taking = |service: &Arc<Service>| {
             let mut service = service.clone();
             if !service.servers.values().all(is_taking) {
-                Arc::make_mut(&mut service)
-                    .servers
-                    .retain(|_, server| is_taking(server));
+                let servers = &mut Arc::make_mut(&mut service).servers;
+                servers.retain(|_, server| is_taking(server));
             }
             service
         };
@@ -94,12 +94,16 @@ impl Table {
         }
     }
 
-    /// Shares with `other` the services that are equal there: they are held once, and found equal at once.
+    /// Shares with `other` what is equal there of the services: it is held once, and found equal at once.
     pub fn share(&mut self, other: &Self) {
         for (listener, service) in &mut self.services {
-            let same = other.services.get(listener).filter(|same| *same == service);
-            if let Some(same) = same {
+            let Some(same) = other.services.get(listener) else {
+                continue;
+            };
+            if same == service {
                 service.clone_from(same);
+            } else {
+                Arc::make_mut(service).servers.share(&same.servers);
             }
         }
     }
@@ -125,7 +129,7 @@ impl fmt::Display for Table {
                 f.write_str(" unordered")?;
             }
             writeln!(f)?;
-            for (address, server) in &service.servers {
+            for (address, server) in service.servers.iter() {
                 writeln!(f, "  {address} {server}")?;
             }
         }
@@ -139,6 +143,7 @@ impl fmt::Display for Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::SocketAddr;
 
     #[test]
     fn draining_servers_and_unmarked_services_do_not_change_the_hash() {
@@ -180,7 +185,7 @@ mod tests {
             };
             let service = Service {
                 scheduling: Scheduling::plain("wlc"),
-                servers: BTreeMap::new(),
+                servers: Servers::new(),
             };
             Table {
                 services: BTreeMap::from([(own, service.into())]),

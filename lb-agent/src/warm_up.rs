@@ -37,7 +37,7 @@ impl WarmUp {
         let mut warming = BTreeSet::new();
         for (listener, service) in &mut wanted.services {
             let taking = taking(*listener, current.table);
-            for (address, server) in &mut Arc::make_mut(service).servers {
+            for (address, server) in Arc::make_mut(service).servers.iter_mut() {
                 let full = server.weight.0.saturating_mul(FACTOR);
                 server.weight = Weight(full);
                 let key = (*listener, *address);

@@ -57,7 +57,7 @@ impl Observed {
         let Some(service) = table.services.get_mut(&listener) else {
             return;
         };
-        let last = service.servers.keys().next_back().copied();
+        let last = service.servers.last().copied();
         let is_new = Arc::make_mut(service).servers.insert(at, server).is_none();
         if is_new && last > Some(at) {
             table.unordered.insert(listener);

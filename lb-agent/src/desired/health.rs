@@ -161,7 +161,7 @@ mod tests {
             .table
             .services
             .values()
-            .flat_map(|service| &service.servers);
+            .flat_map(|service| service.servers.iter());
         let line = |(at, server): (&SocketAddr, &crate::table::Server)| format!("{at} {}", server.weight.0);
         servers.map(line).collect()
     }

@@ -1,34 +1,8 @@
-//! How tables differ, found in one walk along both.
+//! How services differ, found in one walk along both.
 
-use std::cmp::Ordering;
-use std::collections::BTreeMap;
-use std::mem;
 use std::net::SocketAddr;
 
-use crate::table::{Server, Service};
-
-/// Each key of two maps, in order, with what either has of it.
-pub(super) fn along<'a, K: Ord, V>(
-    old: &'a BTreeMap<K, V>,
-    new: &'a BTreeMap<K, V>,
-) -> impl Iterator<Item = (&'a K, Option<&'a V>, Option<&'a V>)> {
-    let (mut old, mut new) = (old.iter(), new.iter());
-    let (mut left, mut right) = (old.next(), new.next());
-    std::iter::from_fn(move || {
-        let order = match (left, right) {
-            // Mostly they are equal, which is found out sooner than which is less.
-            (Some((one, _)), Some((other, _))) if one == other => Ordering::Equal,
-            (Some((one, _)), Some((other, _))) => one.cmp(other),
-            (Some(_), None) => Ordering::Less,
-            (None, _) => Ordering::Greater,
-        };
-        let is = (order != Ordering::Greater).then(|| mem::replace(&mut left, old.next()));
-        let shall = (order != Ordering::Less).then(|| mem::replace(&mut right, new.next()));
-        let (is, shall) = (is.flatten(), shall.flatten());
-        let (key, _) = is.or(shall)?;
-        Some((key, is.map(|(_, value)| value), shall.map(|(_, value)| value)))
-    })
-}
+use crate::table::{Server, Servers, Service};
 
 /// The servers that differ.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -44,10 +18,10 @@ pub(crate) struct Difference<'a> {
 impl<'a> Difference<'a> {
     /// From one service to the other, either of which may not exist.
     pub(crate) fn between(current: Option<&'a Service>, wanted: Option<&'a Service>) -> Self {
-        static NONE: BTreeMap<SocketAddr, Server> = BTreeMap::new();
+        static NONE: Servers = Servers::new();
         let servers = |service: Option<&'a Service>| service.map_or(&NONE, |service| &service.servers);
         let mut difference = Self::default();
-        for (at, is, shall) in along(servers(current), servers(wanted)) {
+        for (at, is, shall) in servers(current).beside(servers(wanted)) {
             match (is, shall) {
                 (Some(is), None) => difference.gone.push((at, is)),
                 (None, Some(shall)) => difference.new.push((at, shall)),

@@ -15,7 +15,7 @@ fn apply(table: &mut Table, step: &Step) {
         Step::AddService(at, scheduling) => {
             let new = Service {
                 scheduling: scheduling.clone(),
-                servers: BTreeMap::new(),
+                servers: Servers::new(),
             };
             table.services.insert(*at, Arc::new(new)).is_none()
         }
@@ -53,7 +53,7 @@ fn apply(table: &mut Table, step: &Step) {
 /// Whether a server is added before one that is there already.
 fn is_between(table: &Table, at: &Listener, server: &SocketAddr) -> bool {
     let service = table.services.get(at);
-    service.is_some_and(|service| service.servers.keys().next_back() > Some(server))
+    service.is_some_and(|service| service.servers.last() > Some(server))
 }
 
 /// What is to be seen of a table: order only where it counts.
@@ -117,8 +117,12 @@ fn services() -> impl Strategy<Value = Arc<Service>> {
         persistence,
     });
     let address = (1..6_u8).prop_map(|octet| SocketAddr::from(([10, 0, 0, octet], 80)));
-    (scheduling, btree_map(address, servers(), 0..5))
-        .prop_map(|(scheduling, servers)| Arc::new(Service { scheduling, servers }))
+    (scheduling, btree_map(address, servers(), 0..5)).prop_map(|(scheduling, servers)| {
+        Arc::new(Service {
+            scheduling,
+            servers: servers.into_iter().collect(),
+        })
+    })
 }
 
 fn paths() -> impl Strategy<Value = BTreeMap<PathMark, Path>> {

@@ -55,7 +55,7 @@ fn converge(converger: &mut Converger, what: &str, wanted: &Table, depth: Depth)
 /// The first server of each service, from this service on.
 fn first_servers(table: &mut Table, from: usize) -> impl Iterator<Item = &mut Server> {
     let services = table.services.values_mut().skip(from);
-    services.filter_map(|service| Arc::make_mut(service).servers.values_mut().next())
+    services.filter_map(|service| Some(Arc::make_mut(service).servers.iter_mut().next()?.1))
 }
 
 /// MiB of memory that this process has.

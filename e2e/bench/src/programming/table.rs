@@ -9,7 +9,7 @@ use anyhow::Result;
 use crd::Protocol;
 use lb_agent::kernel;
 use lb_agent::plan::plan;
-use lb_agent::table::{Family, Listener, Scheduling, Server, Service, Table, Weight};
+use lb_agent::table::{Family, Listener, Scheduling, Server, Servers, Service, Table, Weight};
 
 /// The first port that is listened on.
 const FIRST_PORT: u16 = 1000;
@@ -96,7 +96,7 @@ impl Spread {
 fn empty() -> Service {
     Service {
         scheduling: Scheduling::plain("wlc"),
-        servers: BTreeMap::new(),
+        servers: Servers::new(),
     }
 }
 
@@ -128,7 +128,7 @@ pub(crate) fn keepalived(table: &Table, round: u32) -> String {
             "virtual_server fwmark {} {{\n  lvs_sched wlc\n  lvs_method NAT\n  protocol TCP\n",
             listener.mark().get()
         );
-        for (at, server) in &service.servers {
+        for (at, server) in service.servers.iter() {
             let _ = writeln!(
                 text,
                 "  real_server {} {} {{ weight {} }}",
