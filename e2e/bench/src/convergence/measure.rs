@@ -7,46 +7,27 @@ use anyhow::{Context, Result};
 use e2e::cluster::{Agent, Space};
 
 use super::told::{CHANGE, FILL, Told};
-use super::{AGENT, CLOCK, CONVERGENCE, RESOLUTION, WRITTEN, setting};
+use super::{AGENT, BESIDE, CLOCK, CONVERGENCE, RESOLUTION, WRITTEN, setting};
 use crate::plan::Plan;
 use crate::record::{OURS, Record, Records};
 use crate::stage::fleet::{Audience, Change, Fleet, balancer};
 use crate::stage::node::{Eyes, NODES, milliseconds};
 use crate::stage::rival;
-use crate::stage::wire::{Kernel, Request, Sight};
+use crate::stage::wire::{Kernel, Request, Sight, Span, Watched};
 
 /// On the nodes behind that of ours. Each block turns the nodes by one.
 const RIVALS: [Kernel; 2] = [Kernel::Iptables, Kernel::Ipvs];
 /// kube-proxy's own pause after each of its syncs, and a little more.
 const REST: Duration = Duration::from_millis(1150);
-/// Between two changes of ours.
-const PAUSE: Duration = Duration::from_millis(150);
-/// Changes before those that count: programs are read from the disk, and connections made.
-const WARM_UP: u32 = 1;
-
-/// How many changes each sees in a block. Those of kube-proxy take long, in ipvs mode seconds, since it starts dozens of
-/// programs for each.
-#[derive(Clone, Copy)]
-struct Counts {
-    ours: u32,
-    iptables: u32,
-    ipvs: u32,
-}
+/// From one change to the next.
+pub(super) const PACE: Duration = Duration::from_millis(300);
+/// Between two looks at an agent's kernel.
+pub(super) const LOOK: Duration = Duration::from_millis(2);
+/// Between two looks at a kernel that takes seconds.
+pub(super) const RARE_LOOK: Duration = Duration::from_millis(20);
 
 /// Everything that is measured.
 pub(super) fn measure(space: &Space<'_>, plan: Plan, records: &mut Records) -> Result<()> {
-    let (full, quick) = (
-        Counts {
-            ours: 67,
-            iptables: 8,
-            ipvs: 3,
-        },
-        Counts {
-            ours: 10,
-            iptables: 2,
-            ipvs: 1,
-        },
-    );
     for block in 0..plan.pick(3, 1) {
         let at = |place: usize| Eyes::open(NODES[(usize::try_from(block)? + place) % NODES.len()]);
         let mut eyes = [at(0)?, at(1)?, at(2)?];
@@ -57,7 +38,7 @@ pub(super) fn measure(space: &Space<'_>, plan: Plan, records: &mut Records) -> R
             println!("block {block}: {size} endpoints");
             let mut scene = Scene::make(space, &mut eyes, size)?;
             scene
-                .run(block, plan.pick(full, quick), records)
+                .run(block, plan.pick(67, 10), records)
                 .with_context(|| format!("{size} endpoints, block {block}"))?;
             scene.end()?;
         }
@@ -72,11 +53,10 @@ struct Scene<'a, 'b> {
     size: usize,
     ours: Fleet,
     theirs: Fleet,
-    agent: Agent,
+    alone: Agent,
+    beside: Agent,
     /// How long each took for all servers, if it tells.
     fills: Vec<(&'static str, Option<f64>)>,
-    /// How many of the kube-proxies still take part.
-    rivals: usize,
 }
 
 impl<'a, 'b> Scene<'a, 'b> {
@@ -89,31 +69,32 @@ impl<'a, 'b> Scene<'a, 'b> {
             let first = Told::first(space, kernel)?;
             fills.push((kernel.rival(), first.mean_since(Told::default())));
         }
-        space.apply(&balancer(&ours.name, &eyes[0].node))?;
-        let agent = space
-            .wait_serving(&ours.name, &format!("{size}/{size}"))?
-            .remove(0);
-        fills.push((OURS, Told::ours(&agent)?.mean_since(Told::default())));
+        let node = &eyes[0].node;
+        let agent = |fleet: &Fleet| {
+            space.apply(&balancer(&fleet.name, node))?;
+            let mut agents = space.wait_serving(&fleet.name, &format!("{size}/{size}"))?;
+            agents.pop().context("a balancer without an agent")
+        };
+        let (alone, beside) = (agent(&ours)?, agent(&theirs)?);
+        fills.push((OURS, Told::ours(&alone)?.mean_since(Told::default())));
         let mut scene = Self {
             space,
             eyes,
             size,
             ours,
             theirs,
-            agent,
+            alone,
+            beside,
             fills,
-            rivals: RIVALS.len(),
         };
-        for _ in 0..WARM_UP {
-            scene.change_theirs()?;
-            scene.change_ours()?;
-            scene.rest()?;
-        }
+        // The first change does not count: programs are read from the disk, and connections made.
+        scene.change_theirs(1)?;
+        scene.rest()?;
+        scene.change_ours(1)?;
         Ok(scene)
     }
 
-    fn run(&mut self, block: u32, counts: Counts, records: &mut Records) -> Result<()> {
-        let first = block * counts.ours;
+    fn run(&mut self, block: u32, count: u32, records: &mut Records) -> Result<()> {
         for place in 0..self.eyes.len() {
             let (uncertainty, ahead) = self.eyes[place].compare_clocks()?;
             let node = &self.eyes[place].node;
@@ -124,91 +105,71 @@ impl<'a, 'b> Scene<'a, 'b> {
             let fill = fill.map(|fill| self.record(contender, block, (FILL, fill)));
             records.0.extend(fill);
         }
-        let before = Told::ours(&self.agent)?;
-        let theirs = self.syncs()?;
-        for number in 0..counts.ours {
-            if number == counts.ipvs {
-                self.note_syncs(block, (&theirs, 1), records)?;
-                self.rivals = 1;
-                self.eyes[2].ask(&Request::EndRival)?;
-            }
-            if number == counts.iptables {
-                self.note_syncs(block, (&theirs, 0), records)?;
-            }
-            if number < counts.iptables {
-                self.theirs(first + number, records)?;
-            }
-            self.ours(first + number, records)?;
+        let first = block * count;
+        let before = self.syncs()?;
+        let (changes, sights) = self.change_theirs(count)?;
+        self.rest()?;
+        for ((kernel, before), after) in RIVALS.iter().zip(before).zip(self.syncs()?) {
+            let mean = after.mean_since(before);
+            let mean = mean.map(|mean| self.record(kernel.rival(), block, (CHANGE, mean)));
+            records.0.extend(mean);
         }
-        if let Some(own) = Told::ours(&self.agent)?.mean_since(before) {
+        let contenders = [BESIDE].into_iter().chain(RIVALS.map(Kernel::rival));
+        for (contender, sights) in contenders.zip(sights) {
+            records
+                .0
+                .extend(self.times(contender, first, &arrivals(&changes, &sights)));
+        }
+
+        let before = Told::ours(&self.alone)?;
+        let (changes, sights) = self.change_ours(count)?;
+        if let Some(own) = Told::ours(&self.alone)?.mean_since(before) {
             records.0.push(self.record(OURS, block, (AGENT, own)));
             records.0.push(self.record(OURS, block, (CHANGE, own)));
         }
-        Ok(())
-    }
-
-    /// What the kube-proxies that take part tell of their syncs.
-    fn syncs(&self) -> Result<Vec<Told>> {
-        let taking_part = RIVALS.iter().take(self.rivals);
-        taking_part
-            .map(|kernel| Told::theirs(self.space, *kernel))
-            .collect()
-    }
-
-    /// What the syncs of one of them took since an earlier look.
-    fn note_syncs(&self, block: u32, (before, place): (&[Told], usize), records: &mut Records) -> Result<()> {
-        let kernel = RIVALS[place];
-        let mean = Told::theirs(self.space, kernel)?.mean_since(before[place]);
-        let rival = kernel.rival();
         records
             .0
-            .extend(mean.map(|mean| self.record(rival, block, (CHANGE, mean))));
-        Ok(())
-    }
-
-    fn theirs(&mut self, round: u32, records: &mut Records) -> Result<()> {
-        let (change, sights) = self.change_theirs()?;
-        for (kernel, sight) in RIVALS.iter().zip(sights) {
-            records
-                .0
-                .extend(self.note(kernel.rival(), round, (change, sight)));
+            .extend(self.times(OURS, first, &arrivals(&changes, &sights)));
+        for (round, change) in (first..).zip(&changes) {
+            let written = milliseconds_between(change.begun, change.written);
+            records.0.push(self.record(OURS, round, (WRITTEN, written)));
         }
-        self.rest()
+        Ok(())
     }
 
-    /// Ours comes when the kube-proxies have nothing more to do.
-    fn ours(&mut self, round: u32, records: &mut Records) -> Result<()> {
-        let (change, sight) = self.change_ours()?;
-        records.0.extend(self.note(OURS, round, (change, sight)));
-        let written = milliseconds_between(change.begun, change.written);
-        records.0.push(self.record(OURS, round, (WRITTEN, written)));
-        std::thread::sleep(PAUSE);
-        Ok(())
+    /// What the kube-proxies tell of their syncs.
+    fn syncs(&self) -> Result<Vec<Told>> {
+        let each = RIVALS.iter().map(|kernel| Told::theirs(self.space, *kernel));
+        each.collect()
     }
 
     /// Both kube-proxies have work to do after their kernels have the server. Then one of them pauses.
     fn rest(&mut self) -> Result<()> {
-        let mut rivals = self.eyes[1..].iter_mut().take(self.rivals);
-        rivals.try_for_each(Eyes::wait_for_rest)?;
+        self.eyes[1..].iter_mut().try_for_each(Eyes::wait_for_rest)?;
         std::thread::sleep(REST);
         Ok(())
     }
 
-    fn change_theirs(&mut self) -> Result<(Change, Vec<Sight>)> {
-        let rivals = &mut self.eyes[1..=self.rivals];
-        let change = self.theirs.change_watched(self.space, |server| {
+    /// Changes that our agent and both kube-proxies follow, and what was seen at each.
+    fn change_theirs(&mut self, count: u32) -> Result<(Vec<Change>, Vec<Vec<Sight>>)> {
+        let (eyes, beside) = (&mut self.eyes, &self.beside.pod);
+        let changes = self.theirs.replace(self.space, (count, PACE), |servers| {
+            let [ours, rivals @ ..] = &mut **eyes;
+            ours.watch(beside, watched(Kernel::Ipvs, servers, LOOK))?;
             let mut each = rivals.iter_mut().zip(RIVALS);
-            each.try_for_each(|(eyes, kernel)| eyes.watch(kernel.mode(), kernel, server))
+            each.try_for_each(|(eyes, kernel)| eyes.watch(kernel.mode(), watched(kernel, servers, RARE_LOOK)))
         })?;
-        let sights: Result<_> = rivals.iter_mut().map(Eyes::seen).collect();
-        Ok((change, sights?))
+        let sights: Result<_> = self.eyes.iter_mut().map(Eyes::seen).collect();
+        Ok((changes, sights?))
     }
 
-    fn change_ours(&mut self) -> Result<(Change, Sight)> {
-        let change = self.ours.change_watched(self.space, |server| {
-            self.eyes[0].watch(&self.agent.pod, Kernel::Ipvs, server)
+    /// Changes that only an agent of ours follows.
+    fn change_ours(&mut self, count: u32) -> Result<(Vec<Change>, Vec<Sight>)> {
+        let (eyes, alone) = (&mut self.eyes[0], &self.alone.pod);
+        let changes = self.ours.replace(self.space, (count, PACE), |servers| {
+            eyes.watch(alone, watched(Kernel::Ipvs, servers, LOOK))
         })?;
-        Ok((change, self.eyes[0].seen()?))
+        Ok((changes, self.eyes[0].seen()?))
     }
 
     fn end(self) -> Result<()> {
@@ -219,12 +180,16 @@ impl<'a, 'b> Scene<'a, 'b> {
         self.space.kubectl(all).map(drop)
     }
 
-    fn note(&self, contender: &str, round: u32, (change, sight): (Change, Sight)) -> [Record; 2] {
-        [
-            (CONVERGENCE, milliseconds_between(change.begun, sight.at)),
-            (RESOLUTION, milliseconds_between(sight.not_before, sight.at)),
-        ]
-        .map(|value| self.record(contender, round, value))
+    /// How long changes took, and how exactly that is known.
+    fn times(&self, contender: &str, first: u32, arrivals: &[(Change, Sight)]) -> Vec<Record> {
+        let of = |(round, (change, sight)): (u32, &(Change, Sight))| {
+            [
+                (CONVERGENCE, milliseconds_between(change.begun, sight.at)),
+                (RESOLUTION, milliseconds_between(sight.not_before, sight.at)),
+            ]
+            .map(|value| self.record(contender, round, value))
+        };
+        (first..).zip(arrivals).flat_map(of).collect()
     }
 
     /// A value of a figure.
@@ -242,7 +207,52 @@ impl<'a, 'b> Scene<'a, 'b> {
     }
 }
 
+fn watched(kernel: Kernel, servers: Span, pause: Duration) -> Watched {
+    Watched {
+        kernel,
+        servers,
+        pause,
+    }
+}
+
+/// When the changes had arrived: a kernel that holds a newer server has also taken the changes before it, even if it
+/// never held their servers.
+fn arrivals(changes: &[Change], sights: &[Sight]) -> Vec<(Change, Sight)> {
+    let arrival = |change: &Change| {
+        let sight = sights.iter().find(|sight| sight.server >= change.server)?;
+        Some((*change, *sight))
+    };
+    changes.iter().filter_map(arrival).collect()
+}
+
 fn milliseconds_between(begin: u64, end: u64) -> f64 {
     let signed = |time| i64::try_from(time).unwrap_or_default();
     milliseconds(signed(end) - signed(begin))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{Ipv4Addr, SocketAddrV4};
+
+    #[test]
+    fn a_newer_server_brings_the_changes_before_it() {
+        let server = |last| SocketAddrV4::new(Ipv4Addr::new(10, 200, 0, last), 8080);
+        let change = |last, begun| Change {
+            server: server(last),
+            begun,
+            written: begun,
+        };
+        let sight = |last, at| Sight {
+            server: server(last),
+            at,
+            not_before: 0,
+        };
+        let changes = [change(1, 10), change(2, 20), change(3, 30)];
+        let times: Vec<(u64, u64)> = arrivals(&changes, &[sight(1, 15), sight(3, 100)])
+            .iter()
+            .map(|(change, sight)| (change.begun, sight.at))
+            .collect();
+        assert_eq!(times, [(10, 15), (20, 100), (30, 100)]);
+    }
 }

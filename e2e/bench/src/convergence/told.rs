@@ -109,7 +109,7 @@ pub(super) fn text(records: &Records) -> String {
 
 const HOW: &str = "How long each says that it programs. kube-proxy tells the duration of its syncs \
 (`kubeproxy_sync_proxy_rules_duration_seconds`, of IPv4): the first after its start, with all servers there already, and \
-the mean of those that follow while one server after the other is replaced. A sync in ipvs mode sets ipsets and iptables' rules \
+the mean of those that follow while one server after the other is replaced, each of which may bring several changes. A sync in ipvs mode sets ipsets and iptables' rules \
 too, and goes through all Services each time. The agent tells the time from hearing of a change to the kernel \
 (`portable_lb_agent_programming_latency_seconds`); with the first table it sets iptables' rules too. Each value is that of one block.";
 

@@ -11,16 +11,18 @@ use super::calls::{Call, Calls};
 use super::{AGENT, CALLS, LOAD, Measured, WRITES, note};
 use crate::plan::Plan;
 use crate::record::{OURS, Records};
-use crate::stage::fleet::{Audience, Fleet, balancer};
+use crate::stage::fleet::{self, Audience, Fleet, balancer};
 use crate::stage::node::{Eyes, NODES};
 use crate::stage::rival;
-use crate::stage::wire::{Kernel, Request, Usage, Who};
+use crate::stage::wire::{Kernel, Request, Usage, Watched, Who};
 
 const RIVALS: [Kernel; 2] = [Kernel::Iptables, Kernel::Ipvs];
 /// A kube-proxy with more servers would be busy for minutes with its first rules.
 const MOST_OF_RIVALS: usize = 1000;
 /// Changes a second under load.
 const PER_SECOND: u32 = 100;
+/// From one to the next.
+const PACE: Duration = Duration::from_millis(1000 / PER_SECOND as u64);
 /// After a start, until a rest begins.
 const SETTLE: Duration = Duration::from_secs(5);
 
@@ -89,9 +91,16 @@ impl<'a, 'b> Scene<'a, 'b> {
         let Some(theirs) = &mut self.theirs else {
             return Ok(());
         };
-        theirs.change_watched(self.space, |server| {
+        theirs.replace(self.space, (1, PACE), |servers| {
             let mut rivals = self.eyes[1..].iter_mut().zip(RIVALS);
-            rivals.try_for_each(|(eyes, kernel)| eyes.watch(kernel.mode(), kernel, server))
+            rivals.try_for_each(|(eyes, kernel)| {
+                let watch = Watched {
+                    kernel,
+                    servers,
+                    pause: PACE,
+                };
+                eyes.watch(kernel.mode(), watch)
+            })
         })?;
         self.eyes[1..]
             .iter_mut()
@@ -139,9 +148,10 @@ impl<'a, 'b> Scene<'a, 'b> {
                 } else {
                     scene.theirs.as_mut()
                 };
-                rate = fleet.map_or(Ok(0.0), |fleet| {
-                    fleet.change_steadily(scene.space, PER_SECOND, seconds)
-                })?;
+                if let Some(fleet) = fleet {
+                    let changes = (PER_SECOND * seconds, PACE);
+                    rate = fleet::rate(&fleet.replace(scene.space, changes, |_| Ok(()))?);
+                }
                 Ok(())
             })?;
             for (contender, before, after) in usages {

@@ -97,15 +97,15 @@ impl Eyes {
                     Answer::No
                 });
             }
-            Request::Watch { pod, kernel, server } => {
+            Request::Watch { pod, watch } => {
                 let pid = of_pod(&pod)?;
                 let stream = stream.try_clone()?;
-                let seen = within(pid, move || {
-                    let watch = Watch::begin(kernel, server)?;
+                let missed = within(pid, move || {
+                    let watch = Watch::begin(watch)?;
                     tell(&stream, &Answer::Done)?;
-                    watch.wait()
+                    watch.follow(|sight| tell(&stream, &Answer::Seen(sight)))
                 })?;
-                return Ok(seen.map_or_else(Answer::Missed, Answer::Seen));
+                return Ok(missed.map_or(Answer::Done, Answer::Missed));
             }
             Request::Usage(who) => return usage(self.find(&who)?).map(Answer::Usage),
             Request::Signal(who, number) => kill(Pid::from_raw(self.find(&who)?), Signal::try_from(number)?)?,

@@ -12,6 +12,7 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use super::watch::now;
+use super::wire::Span;
 
 /// As many as the controller of Kubernetes puts into a slice.
 const PER_SLICE: usize = 100;
@@ -123,52 +124,45 @@ impl Fleet {
         Ok(())
     }
 
-    /// Puts a new server into the place of another, as when a pod is replaced.
-    /// What is to see it is told first.
-    pub fn change_watched(
+    /// Puts new servers into the places of others, one after the other at an even pace, as when pods are replaced.
+    /// What is to see them is told first.
+    pub fn replace(
         &mut self,
         space: &Space<'_>,
-        watch: impl FnOnce(SocketAddrV4) -> Result<()>,
-    ) -> Result<Change> {
-        let (slice, server) = self.replace_one();
-        watch(server)?;
+        (count, pace): (u32, Duration),
+        watch: impl FnOnce(Span) -> Result<()>,
+    ) -> Result<Vec<Change>> {
+        let changes: Vec<_> = (0..count).map(|_| self.replace_one()).collect();
+        let (Some((_, first)), Some((_, last))) = (changes.first(), changes.last()) else {
+            return Ok(Vec::new());
+        };
+        watch(Span {
+            first: *first,
+            last: *last,
+        })?;
         space.run(|client| async move {
             let api: Api<EndpointSlice> = Api::namespaced(client, &space.name);
-            let begun = now();
-            let name = slice.metadata.name.clone().unwrap_or_default();
-            api.replace(&name, &PostParams::default(), &slice).await?;
-            let written = now();
-            Ok(Change {
-                server,
-                begun,
-                written,
-            })
-        })
-    }
-
-    /// Replaces one server after the other at an even pace, and returns how many a second it came to.
-    pub fn change_steadily(&mut self, space: &Space<'_>, per_second: u32, seconds: u32) -> Result<f64> {
-        let changes: Vec<_> = (0..per_second * seconds).map(|_| self.replace_one().0).collect();
-        let count = changes.len();
-        space.run(|client| async move {
-            let api: Api<EndpointSlice> = Api::namespaced(client, &space.name);
-            let begin = tokio::time::Instant::now();
-            let write = |(number, slice): (usize, EndpointSlice)| {
+            let start = tokio::time::Instant::now();
+            let write = |(number, (slice, server)): (usize, (EndpointSlice, SocketAddrV4))| {
                 let api = api.clone();
-                let due =
-                    begin + Duration::from_secs(1) * u32::try_from(number).unwrap_or(u32::MAX) / per_second;
+                let due = start + pace * u32::try_from(number).unwrap_or(u32::MAX);
                 async move {
                     tokio::time::sleep_until(due).await;
+                    let begun = now();
                     let name = slice.metadata.name.clone().unwrap_or_default();
-                    api.replace(&name, &PostParams::default(), &slice).await
+                    api.replace(&name, &PostParams::default(), &slice).await?;
+                    let written = now();
+                    anyhow::Ok(Change {
+                        server,
+                        begun,
+                        written,
+                    })
                 }
             };
             let all = stream::iter(changes.into_iter().enumerate())
                 .map(write)
                 .buffered(AT_ONCE);
-            all.try_for_each(|_| async { Ok(()) }).await?;
-            #[allow(clippy::cast_precision_loss, reason = "a few thousand")]
-            Ok(count as f64 / begin.elapsed().as_secs_f64())
+            all.try_collect().await
         })
     }
 
@@ -181,6 +175,17 @@ impl Fleet {
         slice.endpoints[place].addresses = vec![address.to_string()];
         (slice.clone(), SocketAddrV4::new(address, PORT))
     }
+}
+
+/// How many changes a second it came to.
+#[must_use]
+#[allow(clippy::cast_precision_loss, reason = "a few thousand")]
+pub fn rate(changes: &[Change]) -> f64 {
+    let (Some(first), Some(last)) = (changes.first(), changes.last()) else {
+        return 0.0;
+    };
+    let took = Duration::from_nanos(last.written.saturating_sub(first.begun));
+    changes.len() as f64 / took.as_secs_f64().max(f64::EPSILON)
 }
 
 /// Our balancer in front of a fleet, with its one agent on this node.

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, SocketAddrV4, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use e2e::lab::paths::Paths;
 use e2e::lab::queue::Request as Order;
 
 use super::watch::now;
-use super::wire::{Answer, Kernel, PORT, Request, Sight, Usage, Who};
+use super::wire::{Answer, PORT, Request, Sight, Usage, Watched, Who};
 
 /// All nodes of the lab.
 pub const NODES: [&str; 3] = ["node1", "node2", "node3"];
@@ -114,24 +114,25 @@ impl Eyes {
         Ok((milliseconds(best / 2), milliseconds(self.ahead)))
     }
 
-    /// Begins to watch the kernel of a pod for a server.
-    pub fn watch(&mut self, pod: &str, kernel: Kernel, server: SocketAddrV4) -> Result<()> {
-        let request = Request::Watch {
-            pod: pod.to_owned(),
-            kernel,
-            server,
-        };
-        self.ask(&request).map(drop)
+    /// Begins to watch the kernel of a pod.
+    pub fn watch(&mut self, pod: &str, watch: Watched) -> Result<()> {
+        let pod = pod.to_owned();
+        self.ask(&Request::Watch { pod, watch }).map(drop)
     }
 
-    /// When the watched server was there, by our own clock.
-    pub fn seen(&mut self) -> Result<Sight> {
-        match self.receive()? {
-            Answer::Seen(sight) => Ok(Sight {
-                at: sight.at.saturating_add_signed(-self.ahead),
-                not_before: sight.not_before.saturating_add_signed(-self.ahead),
-            }),
-            other => bail!("the kernel in {} does not hold the server: {other:?}", self.node),
+    /// What was seen by our own clock, when the last of the watched servers is there.
+    pub fn seen(&mut self) -> Result<Vec<Sight>> {
+        let mut sights = Vec::new();
+        loop {
+            match self.receive()? {
+                Answer::Seen(sight) => sights.push(Sight {
+                    at: sight.at.saturating_add_signed(-self.ahead),
+                    not_before: sight.not_before.saturating_add_signed(-self.ahead),
+                    ..sight
+                }),
+                Answer::Done => return Ok(sights),
+                other => bail!("the kernel in {} does not hold the server: {other:?}", self.node),
+            }
         }
     }
 

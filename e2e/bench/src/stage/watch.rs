@@ -13,15 +13,15 @@ use anyhow::{Context, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
-use super::wire::{Kernel, Sight};
+use super::wire::{Kernel, Sight, Span, Watched};
 
 /// The file that a rival's iptables commands lock, which no others use.
 pub const LOCK: &str = "/run/plb-bench-xtables.lock";
 
-/// A server that is not there after this long is not waited for.
+/// Who holds nothing newer after this long is not watched any more.
 pub const PATIENCE: Duration = Duration::from_mins(1);
-/// Between two looks at IPVS.
-const PAUSE: Duration = Duration::from_millis(2);
+/// iptables is asked so often at least whether patience is over, in milliseconds.
+const TURN: u8 = 100;
 /// New servers stand first in the list, behind the few services there are: this much of it is enough.
 const ENOUGH: usize = 16 * 1024;
 /// So many characters of it tell what is wrong.
@@ -36,69 +36,103 @@ pub fn now() -> u64 {
 
 /// A watch that has begun, in the network namespace of the calling thread.
 pub struct Watch {
-    server: SocketAddrV4,
+    watched: Watched,
     commands: Option<Inotify>,
+}
+
+/// What a kernel holds.
+struct Look {
+    /// It was asked not before this.
+    begun: u64,
+    /// It held this by then.
+    ended: u64,
+    servers: Vec<SocketAddrV4>,
+    text: String,
 }
 
 impl Watch {
     /// Begins.
-    pub fn begin(kernel: Kernel, server: SocketAddrV4) -> Result<Self> {
-        let commands = match kernel {
+    pub fn begin(watched: Watched) -> Result<Self> {
+        let commands = match watched.kernel {
             Kernel::Ipvs => None,
             Kernel::Iptables => Some(watch_lock()?),
         };
-        Ok(Self { server, commands })
+        Ok(Self { watched, commands })
     }
 
-    /// Waits until the server is there. If it does not come, the beginning of what is there.
-    pub fn wait(self) -> Result<Result<Sight, String>> {
-        match &self.commands {
-            None => self.wait_for_ipvs(),
-            Some(commands) => self.wait_for_iptables(commands),
-        }
-    }
-
-    fn wait_for_ipvs(&self) -> Result<Result<Sight, String>> {
-        let end = Instant::now() + PATIENCE;
-        let (mut list, mut not_before) = (String::new(), now());
+    /// Tells of each server that is newer than those before, until the last is there. If it does not come, the beginning
+    /// of what is there.
+    pub fn follow(self, mut tell: impl FnMut(Sight) -> Result<()>) -> Result<Option<String>> {
+        let Span { last, .. } = self.watched.servers;
+        let (mut newest, mut not_before) = (None, now());
+        let (mut text, mut end) = (String::new(), Instant::now() + PATIENCE);
         while Instant::now() < end {
-            let looked = now();
-            list = beginning("/proc/thread-self/net/ip_vs".as_ref())?;
-            if holds(&list, self.server) {
-                let at = now();
-                return Ok(Ok(Sight { at, not_before }));
-            }
-            not_before = looked;
-            std::thread::sleep(PAUSE);
-        }
-        Ok(Err(list.chars().take(TOLD).collect()))
-    }
-
-    /// The lock is closed when a command has ended. Only then the rules are read, which takes long, but delays nobody's
-    /// time: what counts is when the lock was closed.
-    fn wait_for_iptables(&self, commands: &Inotify) -> Result<Result<Sight, String>> {
-        let end = Instant::now() + PATIENCE;
-        let wanted = format!("--to-destination {}", self.server);
-        let mut not_before = now();
-        while Instant::now() < end {
-            let mut ready = [PollFd::new(commands.as_fd(), PollFlags::POLLIN)];
-            if poll(&mut ready, PollTimeout::from(100_u8))? == 0 {
+            let Some(look) = self.look()? else {
                 continue;
+            };
+            let ours = look
+                .servers
+                .iter()
+                .copied()
+                .filter(|it| self.watched.servers.holds(*it));
+            if let Some(server) = ours.max().filter(|server| Some(*server) > newest) {
+                tell(Sight {
+                    server,
+                    at: look.ended,
+                    not_before,
+                })?;
+                if server == last {
+                    return Ok(None);
+                }
+                newest = Some(server);
+                end = Instant::now() + PATIENCE;
             }
-            let at = now();
-            let _ = commands.read_events()?;
-            let save = Command::new("iptables-save").args(["-t", "nat"]).output();
-            let rules = save.context("iptables-save")?.stdout;
-            if String::from_utf8_lossy(&rules)
-                .lines()
-                .any(|line| line.ends_with(&wanted))
-            {
-                return Ok(Ok(Sight { at, not_before }));
-            }
-            not_before = at;
+            (not_before, text) = (look.begun, look.text);
         }
-        Ok(Err(String::new()))
+        Ok(Some(text.chars().take(TOLD).collect()))
     }
+
+    /// None if nothing can have changed.
+    fn look(&self) -> Result<Option<Look>> {
+        match &self.commands {
+            None => {
+                std::thread::sleep(self.watched.pause);
+                look_at_ipvs().map(Some)
+            }
+            Some(commands) => look_at_iptables(commands),
+        }
+    }
+}
+
+fn look_at_ipvs() -> Result<Look> {
+    let begun = now();
+    let text = beginning("/proc/thread-self/net/ip_vs".as_ref())?;
+    Ok(Look {
+        begun,
+        ended: now(),
+        servers: text.lines().filter_map(listed).collect(),
+        text,
+    })
+}
+
+/// The lock is closed when a command has ended. Only then the rules are read, which takes long, but delays nobody's
+/// time: what counts is when the lock was closed.
+fn look_at_iptables(commands: &Inotify) -> Result<Option<Look>> {
+    let mut ready = [PollFd::new(commands.as_fd(), PollFlags::POLLIN)];
+    if poll(&mut ready, PollTimeout::from(TURN))? == 0 {
+        return Ok(None);
+    }
+    let at = now();
+    let _ = commands.read_events()?;
+    let save = Command::new("iptables-save").args(["-t", "nat"]).output();
+    let rules = save.context("iptables-save")?.stdout;
+    let text = String::from_utf8_lossy(&rules).into_owned();
+    Ok(Some(Look {
+        begun: at,
+        ended: at,
+        servers: text.lines().filter_map(translated).collect(),
+        text,
+    }))
 }
 
 fn watch_lock() -> Result<Inotify> {
@@ -124,14 +158,17 @@ fn beginning(path: &Path) -> Result<String> {
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// Whether `/proc/net/ip_vs` lists the server with a weight: `  -> 0AC80001:1F90      Masq    1      0          0`.
-fn holds(list: &str, server: SocketAddrV4) -> bool {
-    list.lines().any(|line| {
-        let mut words = line.split_whitespace();
-        words.next() == Some("->")
-            && words.next().and_then(address) == Some(server)
-            && words.nth(1).is_some_and(|weight| weight != "0")
-    })
+/// A server with a weight in `/proc/net/ip_vs`: `  -> 0AC80001:1F90      Masq    1      0          0`.
+fn listed(line: &str) -> Option<SocketAddrV4> {
+    let mut words = line.split_whitespace();
+    let server = words.next().filter(|word| *word == "->").and(words.next())?;
+    let weight = words.nth(1)?;
+    address(server).filter(|_| weight != "0")
+}
+
+/// A server of a rule: `-A KUBE-SEP-X -p tcp -j DNAT --to-destination 10.200.0.1:8080`.
+fn translated(line: &str) -> Option<SocketAddrV4> {
+    line.rsplit_once("--to-destination ")?.1.trim().parse().ok()
 }
 
 fn address(word: &str) -> Option<SocketAddrV4> {
@@ -147,6 +184,10 @@ fn address(word: &str) -> Option<SocketAddrV4> {
 mod tests {
     use super::*;
 
+    fn server(last: u8) -> SocketAddrV4 {
+        SocketAddrV4::new(Ipv4Addr::new(10, 200, 0, last), 8080)
+    }
+
     #[test]
     fn a_server_counts_if_it_has_a_weight() {
         let list = "\
@@ -157,9 +198,27 @@ FWM  40000050 rr
   -> 0AC80001:1F90      Masq    1      0          0
   -> 0AC80002:1F90      Masq    0      3          0
 ";
-        let at = |last| SocketAddrV4::new(Ipv4Addr::new(10, 200, 0, last), 8080);
-        assert!(holds(list, at(1)));
-        assert!(!holds(list, at(2)), "it drains");
-        assert!(!holds(list, at(3)));
+        let servers: Vec<_> = list.lines().filter_map(listed).collect();
+        assert_eq!(servers, [server(1)], "the other drains");
+    }
+
+    #[test]
+    fn a_rule_names_its_server() {
+        let rules = "-A KUBE-SEP-X -s 10.200.0.1/32 -j KUBE-MARK-MASQ\n\
+                     -A KUBE-SEP-X -p tcp -m tcp -j DNAT --to-destination 10.200.0.1:8080\n";
+        assert_eq!(
+            rules.lines().filter_map(translated).collect::<Vec<_>>(),
+            [server(1)]
+        );
+    }
+
+    #[test]
+    fn only_what_was_asked_for_counts() {
+        let span = Span {
+            first: server(3),
+            last: server(5),
+        };
+        let held = [2, 3, 5, 6].map(|last| span.holds(server(last)));
+        assert_eq!(held, [false, true, true, false]);
     }
 }

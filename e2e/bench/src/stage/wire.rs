@@ -1,6 +1,7 @@
 //! What a suite and its eyes in a node tell each other: one JSON object a line.
 
 use std::net::SocketAddrV4;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -25,14 +26,13 @@ pub enum Request {
     EndRival,
     /// Whether it rests: has no child, and does nothing for a moment.
     Rests,
-    /// Watch a kernel until it holds a server. Answered twice: at once, and when it does.
+    /// Watch a kernel in a pod's network namespace. Answered at once, then with each server that is newer than those
+    /// before, and at the end.
     Watch {
-        /// In whose network namespace.
+        /// The pod's name.
         pod: String,
-        /// By which means.
-        kernel: Kernel,
-        /// The server.
-        server: SocketAddrV4,
+        /// For what.
+        watch: Watched,
     },
     /// What a process takes.
     Usage(Who),
@@ -60,6 +60,34 @@ pub enum Kernel {
     Iptables,
 }
 
+/// What a kernel is watched for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watched {
+    /// By which means.
+    pub kernel: Kernel,
+    /// For servers whose addresses grow, until the last is there.
+    pub servers: Span,
+    /// Between two looks, where there is nothing to be told by.
+    pub pause: Duration,
+}
+
+/// Servers from the first to the last: the newer one has the higher address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Span {
+    /// The oldest.
+    pub first: SocketAddrV4,
+    /// The newest.
+    pub last: SocketAddrV4,
+}
+
+impl Span {
+    /// Whether a server is one of them.
+    #[must_use]
+    pub fn holds(&self, server: SocketAddrV4) -> bool {
+        (self.first..=self.last).contains(&server)
+    }
+}
+
 /// What the eyes answer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Answer {
@@ -71,9 +99,9 @@ pub enum Answer {
     Yes,
     /// It doesn't.
     No,
-    /// The kernel holds the server.
+    /// The kernel holds a newer server than before.
     Seen(Sight),
-    /// It does not, and patience is over. What it holds instead, in part.
+    /// It has long held no newer one, and not the last. What it holds instead, in part.
     Missed(String),
     /// What a process takes.
     Usage(Usage),
@@ -84,9 +112,11 @@ pub enum Answer {
 /// When a server was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sight {
+    /// The server.
+    pub server: SocketAddrV4,
     /// When it was there, by the node's clock.
     pub at: u64,
-    /// When the kernel was last known not to hold it.
+    /// When the kernel was last known to hold none so new.
     pub not_before: u64,
 }
 
