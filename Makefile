@@ -105,6 +105,10 @@ bench-deps: ## the rivals, as Debian packages; where systemd runs, some of them 
 bench: bench-deps lab-up ## ours beside each rival; writes docs/benchmarks
 	$(BENCH) run
 
+.PHONY: bench-long
+bench-long: bench-deps lab-up ## disruption anew, each event 20 times; takes more than an hour
+	$(BENCH) run --long disruption
+
 .PHONY: bench-quick
 bench-quick: bench-deps lab-up ## a small run; writes target/bench
 	$(BENCH) --folder target/bench run --quick

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use e2e::cluster::{Agent, Space, in_namespace, install};
 
 use crate::plan::Plan;
-use crate::record::{OURS, Records};
+use crate::record::{OURS, Record, Records};
 use crate::row::Row;
 use crate::spread::{Number, Spread, quantile};
 use crate::suite::{Section, Suite};
@@ -25,6 +25,8 @@ pub struct Disruption;
 const GAP: &str = "longest gap";
 const LOST: &str = "requests lost";
 const MADE: &str = "requests made";
+/// How often an event has happened.
+const TIMES: &str = "times";
 
 const BY_SERVICE: &str = "ours, by its Service";
 const RIVAL: &str = "kube-proxy";
@@ -69,7 +71,7 @@ impl Suite for Disruption {
         if !absent.is_empty() {
             let _ = write!(text, "\nNot measured in this run: {}.\n", absent.join(", "));
         }
-        text += &happened();
+        text += &differences();
         Ok(Section {
             title: "Disruption: what clients notice",
             rows,
@@ -80,10 +82,11 @@ impl Suite for Disruption {
 }
 
 fn measure(space: &Space<'_>, plan: Plan, records: &mut Records) -> Result<()> {
-    let (balancers, rounds) = plan.pick((5, 4), (1, 1));
+    let balancers = plan.pick(5, 1);
     let stage = Stage::make(space, balancers)?;
-    for round in 0..rounds {
-        for event in events::ALL.iter().filter(|event| event.is_met(plan, round)) {
+    let rounds = |event: &Event| event.rounds(plan, balancers);
+    for round in 0..events::ALL.iter().map(rounds).max().unwrap_or_default() {
+        for event in events::ALL.iter().filter(|event| round < rounds(event)) {
             let begin = Instant::now();
             one(&stage, event, round, records).with_context(|| event.name)?;
             println!("round {round}: {} in {} s", event.name, begin.elapsed().as_secs());
@@ -95,10 +98,11 @@ fn measure(space: &Space<'_>, plan: Plan, records: &mut Records) -> Result<()> {
 /// One event, with clients that go on from before until all is as it was.
 fn one(stage: &Stage<'_, '_>, event: &Event, round: usize, records: &mut Records) -> Result<()> {
     let agents = stage.agents(round)?;
+    let each = event.scope.clients();
     let mut clients = Clients::new();
     for (balancer, pair) in agents.iter().enumerate() {
-        for client in 0..event.clients {
-            let number = u32::try_from((round * agents.len() + balancer) * event.clients + client)?;
+        for client in 0..each {
+            let number = u32::try_from((round * agents.len() + balancer) * each + client)?;
             for (place, way) in event.ways.iter().enumerate() {
                 let address = match way {
                     Way::Agent => pair[client % pair.len()].at(80),
@@ -113,7 +117,22 @@ fn one(stage: &Stage<'_, '_>, event: &Event, round: usize, records: &mut Records
     clients.wait_answered(5)?;
     (event.run)(stage, &agents)?;
     clients.wait_answered(5)?;
-    clients.finish(event.name, records)
+    clients.finish(event.name, records)?;
+    records.0.push(happened(event, agents.len(), round)?);
+    Ok(())
+}
+
+/// How often it has happened in a round.
+fn happened(event: &Event, balancers: usize, round: usize) -> Result<Record> {
+    Ok(Record {
+        figure: TIMES.to_owned(),
+        setting: event.name.to_owned(),
+        contender: "all".to_owned(),
+        x: 0.0,
+        round: u32::try_from(round)?,
+        value: f64::from(u32::try_from(event.scope.times(balancers))?),
+        unit: "times".to_owned(),
+    })
 }
 
 fn elsewhere(pair: &[Agent; 2]) -> Result<&Agent> {
@@ -127,15 +146,15 @@ fn introduction() -> String {
         "Clients outside the cluster ask {} ms after each answer again, until everything is as before the event; a gap \
          is the longest time from one answer to the next, so it is never less than this pause and an answer's time. A \
          request is lost if it is refused, reset, or not answered in 5 s. Several balancers, each with two agents and \
-         with clients of its own, meet each event; their agents' containers and pods one after the other on each node. \
-         What happens to all agents at once or to none is met by two clients of a kind for each balancer, in every other \
-         round. A sample is one client in one event, and samples of one event depend on each other. Ours checks its servers \
+         with clients of its own, take part. What happens to an agent happens to one after the other on each node, and each \
+         time is a sample of its balancer's clients. What happens to the cluster is noticed by the clients of all balancers \
+         at the same time, so it gives several samples each time, which depend on each other. Ours checks its servers \
          by TCP every second and gives up on one after two failures, which kube-proxy cannot do. Clients of kube-proxy use \
          the address of a plain Service of the same servers, by way of a node; clients of ours the address of an agent, or, \
          where it says so, the Service that the operator makes in \
          front of both agents, which is served by kube-proxy again.\n\n\
-         | event | client | of | samples | longest gap, ms, median [middle half] | worst | lost, of all |\n\
-         |---|---|---|---|---|---|---|\n",
+         | event | times | client | of | samples | longest gap, ms, median [middle half] | worst | lost, of all |\n\
+         |---|---|---|---|---|---|---|---|\n",
         INTERVAL.as_millis()
     )
 }
@@ -147,6 +166,7 @@ fn lines(text: &mut String, event: &Event, kind: Kind, records: &Records) {
         records.of(LOST, &setting),
         records.of(MADE, &setting),
     );
+    let times: f64 = records.of(TIMES, event.name).values().iter().sum();
     for contender in gaps.contenders() {
         let values = gaps.by(contender).values();
         let (Some(spread), Some(worst)) = (Spread::of(&values), quantile(&values, 1.0)) else {
@@ -155,7 +175,7 @@ fn lines(text: &mut String, event: &Event, kind: Kind, records: &Records) {
         let sum = |of: &Records| of.by(contender).values().iter().sum::<f64>();
         let _ = writeln!(
             text,
-            "| {} | {} | {contender} | {} | {spread} | {} | {} of {} |",
+            "| {} | {times} | {} | {contender} | {} | {spread} | {} | {} of {} |",
             event.name,
             kind.name(),
             values.len(),
@@ -167,7 +187,7 @@ fn lines(text: &mut String, event: &Event, kind: Kind, records: &Records) {
 }
 
 /// What is not the same for both.
-fn happened() -> String {
+fn differences() -> String {
     let mut text = String::from(
         "\nkube-proxy has no agents of its own to lose but the one on each node, so what happens to it is the nearest, \
          shortly before it happens to ours:\n\n",
@@ -190,11 +210,14 @@ far as they come from that.\n";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Record;
 
     #[test]
     fn what_is_lost_is_counted() {
-        let mut records = Records::default();
+        let roll = events::ALL
+            .iter()
+            .find(|event| event.name == "servers rolled")
+            .unwrap();
+        let mut records = Records(vec![happened(roll, 5, 0).unwrap(), happened(roll, 5, 1).unwrap()]);
         for (contender, round, lost) in [(OURS, 0, 0.0), (OURS, 1, 0.0), (RIVAL, 0, 2.0), (RIVAL, 1, 1.0)] {
             for (figure, value) in [(GAP, 160.0), (LOST, lost), (MADE, 100.0)] {
                 records.0.push(Record {
@@ -210,7 +233,7 @@ mod tests {
         }
         let section = Disruption.section(&records).unwrap();
         let line =
-            "| servers rolled | new connections | kube-proxy | 2 | 160 [160 to 160] | 160 | 3 of 200 |";
+            "| servers rolled | 2 | new connections | kube-proxy | 2 | 160 [160 to 160] | 160 | 3 of 200 |";
         assert!(section.text.contains(line), "{}", section.text);
         assert!(
             section.text.contains("API server away, node of a server killed."),

@@ -27,6 +27,9 @@ enum Command {
         /// Few rounds, and without suites that take long to set up: shows that everything works.
         #[arg(long)]
         quick: bool,
+        /// More rounds of what takes minutes each, such as an API server that is away.
+        #[arg(long, conflicts_with = "quick")]
+        long: bool,
         /// Only these suites; `bench list` names them.
         suites: Vec<String>,
     },
@@ -45,8 +48,12 @@ enum Command {
 fn main() -> Result<()> {
     let cli = Cli::parse();
     match cli.command {
-        Command::Run { quick, suites } => {
-            let plan = if quick { Plan::Quick } else { Plan::Full };
+        Command::Run { quick, long, suites } => {
+            let plan = match (quick, long) {
+                (true, _) => Plan::Quick,
+                (_, true) => Plan::Long,
+                _ => Plan::Full,
+            };
             run::run(&chosen(&suites, plan)?, plan, &cli.folder)
         }
         Command::Inside(inside) => inside.run(),
@@ -73,7 +80,7 @@ fn chosen(names: &[String], plan: Plan) -> Result<Vec<Box<dyn Suite>>> {
     {
         bail!("no suite {unknown}; `bench list` names them");
     }
-    let is_due = |suite: &dyn Suite| plan == Plan::Full || suite.is_quick();
+    let is_due = |suite: &dyn Suite| plan != Plan::Quick || suite.is_quick();
     all.retain(|suite| {
         if names.is_empty() {
             is_due(suite.as_ref())

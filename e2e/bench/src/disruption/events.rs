@@ -27,7 +27,37 @@ pub(super) enum Way {
     Elsewhere,
 }
 
-/// Something that happens to all balancers at once.
+/// What one event is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// It happens to one agent of each balancer, after one another.
+    Balancer,
+    /// It happens to all agents, after one another.
+    Agent,
+    /// It happens to the cluster: to all balancers at once.
+    Cluster,
+}
+
+impl Scope {
+    /// How often it has happened when a round is over.
+    pub(super) fn times(self, balancers: usize) -> usize {
+        match self {
+            Self::Balancer => balancers,
+            Self::Agent => 2 * balancers,
+            Self::Cluster => 1,
+        }
+    }
+
+    /// Clients of a kind and way for each balancer: each notices another agent.
+    pub(super) fn clients(self) -> usize {
+        match self {
+            Self::Balancer | Self::Cluster => 1,
+            Self::Agent => 2,
+        }
+    }
+}
+
+/// Something that happens, and is noticed by clients of all balancers.
 pub(super) struct Event {
     /// For the table.
     pub(super) name: &'static str,
@@ -35,20 +65,28 @@ pub(super) struct Event {
     pub(super) to_rival: &'static str,
     /// The ways of ours; the first is compared with the rival's.
     pub(super) ways: &'static [Way],
-    /// Clients of a kind and way for each balancer. An event with several is left out in every other round: as many
-    /// samples in less time.
-    pub(super) clients: usize,
+    /// To whom it happens.
+    pub(super) scope: Scope,
     /// Whether it is short enough for a quick run.
     pub(super) is_quick: bool,
     /// Makes it happen, and waits until all is as before. Given the agents of each balancer.
     pub(super) run: fn(&Stage<'_, '_>, &[[Agent; 2]]) -> Result<()>,
 }
 
+/// How often each event is to happen.
+const TIMES: usize = 20;
+/// Rounds that fit into an hour with everything else.
+const AFFORDABLE: usize = 4;
+
 impl Event {
-    /// Whether it is one of a round's.
-    pub(super) fn is_met(&self, plan: Plan, round: usize) -> bool {
-        let is_wanted = plan == Plan::Full || self.is_quick;
-        is_wanted && round.is_multiple_of(self.clients)
+    /// In how many of the first rounds it happens.
+    pub(super) fn rounds(&self, plan: Plan, balancers: usize) -> usize {
+        let wanted = TIMES.div_ceil(self.scope.times(balancers));
+        match plan {
+            Plan::Long => wanted,
+            Plan::Full => wanted.min(AFFORDABLE),
+            Plan::Quick => usize::from(self.is_quick),
+        }
     }
 }
 
@@ -58,7 +96,7 @@ pub(super) const ALL: [Event; 6] = [
         name: "agent's container killed",
         to_rival: "kube-proxy of the client's node killed",
         ways: &[Way::Agent, Way::Service],
-        clients: 1,
+        scope: Scope::Balancer,
         is_quick: true,
         run: kill_containers,
     },
@@ -66,7 +104,7 @@ pub(super) const ALL: [Event; 6] = [
         name: "agent's pod deleted",
         to_rival: "kube-proxy of the client's node told to end",
         ways: &[Way::Service],
-        clients: 1,
+        scope: Scope::Balancer,
         is_quick: false,
         run: delete_pods,
     },
@@ -74,7 +112,7 @@ pub(super) const ALL: [Event; 6] = [
         name: "agent's image changed",
         to_rival: "kube-proxy of the client's node told to end",
         ways: &[Way::Agent, Way::Service],
-        clients: 2,
+        scope: Scope::Agent,
         is_quick: false,
         run: change_image,
     },
@@ -82,7 +120,7 @@ pub(super) const ALL: [Event; 6] = [
         name: "servers rolled",
         to_rival: "",
         ways: &[Way::Agent],
-        clients: 2,
+        scope: Scope::Cluster,
         is_quick: false,
         run: roll,
     },
@@ -90,7 +128,7 @@ pub(super) const ALL: [Event; 6] = [
         name: "API server away",
         to_rival: "",
         ways: &[Way::Agent],
-        clients: 2,
+        scope: Scope::Cluster,
         is_quick: false,
         run: stop_api_server,
     },
@@ -98,7 +136,7 @@ pub(super) const ALL: [Event; 6] = [
         name: "node of a server killed",
         to_rival: "",
         ways: &[Way::Elsewhere],
-        clients: 2,
+        scope: Scope::Cluster,
         is_quick: false,
         run: kill_node,
     },
@@ -252,10 +290,13 @@ mod tests {
     use std::net::Ipv4Addr;
 
     #[test]
-    fn each_event_has_twenty_samples() {
+    fn each_event_happens_twenty_times_or_has_twenty_samples() {
+        const BALANCERS: usize = 5;
         for event in &ALL {
-            let rounds = (0..4).filter(|round| event.is_met(Plan::Full, *round)).count();
-            assert!(5 * rounds * event.clients >= 20, "{}", event.name);
+            let times = event.rounds(Plan::Long, BALANCERS) * event.scope.times(BALANCERS);
+            let clients = BALANCERS * event.scope.clients();
+            let samples = event.rounds(Plan::Full, BALANCERS) * clients;
+            assert_eq!((times, samples), (20, 20), "{}", event.name);
         }
     }
 
