@@ -125,7 +125,7 @@ struct Place {
 
 /// Loads one contender after the other, in rounds: who comes first and who follows whom changes with each.
 fn measure_all(stage: &Stage<'_>, setting: &'static str, plan: Plan, records: &mut Records) -> Result<()> {
-    for round in 0..plan.pick(5, 1) {
+    for round in 0..rounds(stage.servers(), plan) {
         let mut contenders = stage.contenders()?;
         // The first run after a change pays for it, so it does not count.
         if let Some(last) = contenders.last().filter(|_| round == 0) {
@@ -146,6 +146,11 @@ fn measure_all(stage: &Stage<'_>, setting: &'static str, plan: Plan, records: &m
         }
     }
     Ok(())
+}
+
+/// More where backends and rivals are compared than where the picture only needs a point.
+fn rounds(servers: usize, plan: Plan) -> u32 {
+    plan.pick(if servers == COMMON { 9 } else { 4 }, 1)
 }
 
 /// Seconds of load for one value: rounds are many and short, as those of latency are.

@@ -23,6 +23,8 @@ const FIGURE: &str = "throughput";
 const ERRORS: &str = "errors";
 /// Processor time that the balancer's machine takes for a request.
 const COST: &str = "cost";
+/// What a client reaches that asks a pod itself.
+const DIRECT: &str = "no-balancer";
 /// So much a pod is allowed to answer.
 const LIMIT: &str = "pod-limit";
 /// The balancer's kernel is its own, and the only one that is short of time.
@@ -120,25 +122,33 @@ struct Scene {
 /// Loads all contenders in turns.
 fn rounds(site: &Site, rounds: u32, scene: Scene, records: &mut Records) -> Result<()> {
     for round in 0..rounds {
+        let record = |contender: &str, figure: &str, (value, unit): (f64, &str)| Record {
+            figure: figure.to_owned(),
+            setting: scene.setting.to_owned(),
+            contender: contender.to_owned(),
+            x: f64::from(u32::try_from(scene.pods).unwrap_or_default()),
+            round,
+            value,
+            unit: unit.to_owned(),
+        };
         for contender in site.order(round) {
             let before = site.processor_time(contender);
             let answered = wrk::run(site, contender, scene.load)?;
             let used = site.processor_time(contender).zip(before);
-            let record = |figure: &str, value: f64, unit: &str| Record {
-                figure: figure.to_owned(),
-                setting: scene.setting.to_owned(),
-                contender: contender.name().to_owned(),
-                x: f64::from(u32::try_from(scene.pods).unwrap_or_default()),
-                round,
-                value,
-                unit: unit.to_owned(),
-            };
-            records.0.push(record(FIGURE, answered.requests, "requests/s"));
-            records.0.push(record(ERRORS, answered.errors, "requests"));
+            let mut push = |figure, value| records.0.push(record(contender.name(), figure, value));
+            push(FIGURE, (answered.requests, "requests/s"));
+            push(ERRORS, (answered.errors, "requests"));
             if let Some((after, before)) = used {
                 let micros = after.saturating_sub(before).as_secs_f64() * 1e6 / answered.count.max(1.0);
-                records.0.push(record(COST, micros, "µs/request"));
+                push(COST, (micros, "µs/request"));
             }
+        }
+        // Where balancers have a kernel of their own, a pod may answer only so much.
+        if scene.setting == ONE {
+            let answered = wrk::ask(site, DIRECT, site.pod()?, scene.load)?;
+            records
+                .0
+                .push(record(DIRECT, DIRECT, (answered.requests, "requests/s")));
         }
     }
     Ok(())

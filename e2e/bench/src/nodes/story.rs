@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
+use e2e::lab::cluster::Backend;
 
 use super::stage::KUBE_PROXY;
 use super::wrk::CONNECTIONS;
@@ -31,6 +32,7 @@ pub fn section(records: &Records) -> Result<Section> {
         table(records),
         limits(records).unwrap_or_default(),
         costs(records).unwrap_or_default(),
+        copied(records).unwrap_or_default(),
         failures(records),
         NOT_HERE.to_owned(),
     ];
@@ -202,6 +204,27 @@ fn costs(records: &Records) -> Option<String> {
     Some(text)
 }
 
+/// How far ahead of nginx anybody could be on udp, where flannel itself takes most of the time.
+fn copied(records: &Records) -> Option<String> {
+    let cost =
+        |backend: Backend, contender: &str| median(&common(records, BALANCER, backend.name(), contender));
+    let whole = cost(Backend::Udp, OURS)?;
+    let flannel = whole - cost(MAIN, OURS)?;
+    let most = |rival: &str| Some(cost(Backend::Udp, rival)? / flannel);
+    let (stream, http) = (most("nginx-stream")?, most("nginx-http")?);
+    (flannel > 0.0).then(|| {
+        format!(
+            "By udp a program of flannel's copies each packet on each node. For a request ours takes {} µs of the \
+             balancer's node by udp, {} µs more than by {MAIN}: so much is flannel's. nginx-stream takes {} × of that \
+             and nginx-http {} ×, so a balancer that takes nothing at all could not be further ahead of them by udp.",
+            Number(whole),
+            Number(flannel),
+            Number(stream),
+            Number(http)
+        )
+    })
+}
+
 /// Whether a ratio can be told from 1 by the middle half of its values.
 fn in_words(ratio: Spread) -> &'static str {
     if (ratio.high - ratio.low).abs() < f64::EPSILON {
@@ -328,5 +351,22 @@ mod tests {
         assert!(text.contains("No request failed."), "{text}");
         let text = section(&some(100.0, 300.0)).unwrap().text;
         assert!(text.contains("smaller than they are"), "{text}");
+    }
+
+    #[test]
+    fn what_flannel_copies_bounds_everybody() {
+        let mut records = Records::default();
+        for (backend, contender, cost) in [
+            ("vxlan", OURS, 100.0),
+            ("udp", OURS, 600.0),
+            ("udp", "nginx-stream", 1000.0),
+            ("udp", "nginx-http", 1200.0),
+        ] {
+            records.0.push(values(BALANCER, backend, contender, cost));
+        }
+        let text = copied(&records).unwrap();
+        assert!(text.contains("500 µs more than by vxlan"), "{text}");
+        assert!(text.contains("nginx-stream takes 2.00 × of that"), "{text}");
+        assert_eq!(copied(&some(400.0, 300.0)), None);
     }
 }

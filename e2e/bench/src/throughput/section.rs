@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 
-use super::{COST, ERRORS, FIGURE, LIMIT, ONE, OWN};
+use super::{COST, DIRECT, ERRORS, FIGURE, LIMIT, ONE, OWN};
 use crate::plot::{Axes, Line, lines};
 use crate::record::{OURS, Records};
 use crate::row::{Row, Target};
@@ -31,6 +31,9 @@ pub(super) fn of(records: &Records) -> Result<Section> {
         section.text.push_str(&why(&own.at(most), &cost));
     }
     section.rows.extend(rows("throughput, one kernel", &one, target));
+    section
+        .text
+        .push_str(&bound(&one, &records.of(DIRECT, ONE)).unwrap_or_default());
     section.text.push_str(&ways(&own, &one));
     Ok(section)
 }
@@ -113,6 +116,19 @@ fn why(values: &Records, cost: &Records) -> String {
     )
 }
 
+/// How far ahead of a proxy anybody could be where client and pods share the balancer's processor.
+fn bound(one: &Records, direct: &Records) -> Option<String> {
+    let ratio = |rival: Contender| Spread::of_ratios(direct, &one.by(rival.name()));
+    Some(format!(
+        "In *one kernel* a client that asks a pod itself, without any balancer, reaches {} × what nginx-stream and {} × what \
+         nginx-http pass. A balancer that takes no time at all could not be further ahead of them there: client and pods \
+         take the rest, whoever balances. Ours reaches {} × what is reached without one.\n\n",
+        ratio(Contender::NginxStream)?,
+        ratio(Contender::NginxHttp)?,
+        Spread::of_ratios(&one.by(OURS), direct)?,
+    ))
+}
+
 /// Our other ways beside NAT, in the medians of each setting.
 fn ways(own: &Records, one: &Records) -> String {
     let mut text = "| ours, by way of forwarding | ÷ ours with NAT, own kernel | ÷ ours with NAT, one kernel |\n|---|---|---|\n".to_owned();
@@ -151,19 +167,41 @@ fn picture(values: &Records) -> Result<String> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn only_rivals_get_rows() {
-        let record = |contender: &str, value: f64| crate::record::Record {
-            figure: FIGURE.to_owned(),
-            setting: OWN.to_owned(),
+    fn record((figure, setting): (&str, &str), contender: &str, value: f64) -> crate::record::Record {
+        crate::record::Record {
+            figure: figure.to_owned(),
+            setting: setting.to_owned(),
             contender: contender.to_owned(),
             x: 16.0,
             round: 0,
             value,
             unit: "requests/s".to_owned(),
-        };
+        }
+    }
+
+    #[test]
+    fn nobody_can_be_further_ahead_than_who_needs_no_balancer() {
+        let one = [("nginx-stream", 10.0), ("nginx-http", 5.0), (OURS, 16.0)];
+        let one = Records(
+            one.map(|(name, value)| record((FIGURE, ONE), name, value))
+                .to_vec(),
+        );
+        let direct = Records(vec![record((DIRECT, ONE), DIRECT, 20.0)]);
+        let text = bound(&one, &direct).unwrap();
+        for part in [
+            "2.00 [2.00 to 2.00] × what nginx-stream",
+            "and 4.00 ",
+            "Ours reaches 0.800 ",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        assert_eq!(bound(&one, &Records::default()), None);
+    }
+
+    #[test]
+    fn only_rivals_get_rows() {
         let names = [OURS, "ours-dr", "ipvsadm", "nginx-http"];
-        let records = Records(names.map(|name| record(name, 10.0)).to_vec());
+        let records = Records(names.map(|name| record((FIGURE, OWN), name, 10.0)).to_vec());
         let section = of(&records).unwrap();
         let rivals: Vec<&str> = section.rows.iter().map(|row| row.rival.as_str()).collect();
         assert_eq!(rivals, ["ipvsadm", "nginx-http"]);
