@@ -14,7 +14,7 @@ pub const ROOT_SCRIPT: &str = include_str!("../guest/root.sh");
 /// The kernel and its modules, as installed on this machine.
 #[derive(Clone, Debug)]
 pub struct Kernel {
-    /// The kernel: an executable.
+    /// The kernel, as a program that starts it on any processor.
     pub image: PathBuf,
     /// The folder of its modules, the one with `modules.dep` in it.
     pub modules: PathBuf,
@@ -24,10 +24,10 @@ impl Kernel {
     /// Finds Debian's `user-mode-linux`, or says how to get it.
     pub fn find() -> Result<Self> {
         const ADVICE: &str = "User Mode Linux is missing: apt-get install user-mode-linux";
-        let image = PathBuf::from("/usr/bin/linux.uml");
-        if !image.exists() {
+        if !Path::new("/usr/bin/linux.uml").exists() {
             bail!(ADVICE);
         }
+        let image = Path::new(env!("CARGO_MANIFEST_DIR")).join("uml/linux");
         let folders = fs::read_dir("/usr/lib/uml/modules").context(ADVICE)?;
         let modules = folders
             .filter_map(|entry| Some(entry.ok()?.path()))
