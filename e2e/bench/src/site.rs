@@ -143,12 +143,6 @@ impl Site {
         Ok(one.contender.asked(&one.setup.address))
     }
 
-    /// A pod's own address.
-    pub fn pod(&self) -> Result<&str> {
-        let pod = self.pods.first().context("no pods")?;
-        Ok(&pod.address)
-    }
-
     /// Processor time that a contender's machine has taken; none if it is not a machine of its own.
     #[must_use]
     pub fn processor_time(&self, contender: Contender) -> Option<Duration> {

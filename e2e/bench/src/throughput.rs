@@ -23,8 +23,6 @@ const FIGURE: &str = "throughput";
 const ERRORS: &str = "errors";
 /// Processor time that the balancer's machine takes for a request.
 const COST: &str = "cost";
-/// What a client reaches that asks a pod itself.
-const DIRECT: &str = "no-balancer";
 /// So much a pod is allowed to answer.
 const LIMIT: &str = "pod-limit";
 /// The balancer's kernel is its own, and the only one that is short of time.
@@ -142,13 +140,6 @@ fn rounds(site: &Site, rounds: u32, scene: Scene, records: &mut Records) -> Resu
                 let micros = after.saturating_sub(before).as_secs_f64() * 1e6 / answered.count.max(1.0);
                 push(COST, (micros, "µs/request"));
             }
-        }
-        // Where balancers have a kernel of their own, a pod may answer only so much.
-        if scene.setting == ONE {
-            let answered = wrk::ask(site, DIRECT, site.pod()?, scene.load)?;
-            records
-                .0
-                .push(record(DIRECT, DIRECT, (answered.requests, "requests/s")));
         }
     }
     Ok(())

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 
-use super::{COST, DIRECT, ERRORS, FIGURE, LIMIT, ONE, OWN};
+use super::{COST, ERRORS, FIGURE, LIMIT, ONE, OWN};
 use crate::plot::{Axes, Line, lines};
 use crate::record::{OURS, Records};
 use crate::row::{Row, Target};
@@ -33,7 +33,7 @@ pub(super) fn of(records: &Records) -> Result<Section> {
     section.rows.extend(rows("throughput, one kernel", &one, target));
     section
         .text
-        .push_str(&bound(&one, &records.of(DIRECT, ONE)).unwrap_or_default());
+        .push_str(&bound(&one, &records.of(COST, OWN)).unwrap_or_default());
     section.text.push_str(&ways(&own, &one));
     Ok(section)
 }
@@ -117,16 +117,23 @@ fn why(values: &Records, cost: &Records) -> String {
 }
 
 /// How far ahead of a proxy anybody could be where client and pods share the balancer's processor.
-fn bound(one: &Records, direct: &Records) -> Option<String> {
-    let ratio = |rival: Contender| Spread::of_ratios(direct, &one.by(rival.name()));
-    Some(format!(
-        "In *one kernel* a client that asks a pod itself, without any balancer, reaches {} × what nginx-stream and {} × what \
-         nginx-http pass. A balancer that takes no time at all could not be further ahead of them there: client and pods \
-         take the rest, whoever balances. Ours reaches {} × what is reached without one.\n\n",
-        ratio(Contender::NginxStream)?,
-        ratio(Contender::NginxHttp)?,
-        Spread::of_ratios(&one.by(OURS), direct)?,
-    ))
+fn bound(one: &Records, cost: &Records) -> Option<String> {
+    let median = |of: &Records, name: &str| Some(Spread::of(&of.by(name).values())?.median);
+    let most = cost.at(cost.xs().last().copied()?);
+    let each = |name: &str| Some(1e6 / median(one, name)?);
+    let (whole, own) = (each(OURS)?, median(&most, OURS)?);
+    let rest = whole - own;
+    let ahead = |rival: Contender| Some(Number(each(rival.name())? / rest));
+    let (stream, http) = (ahead(Contender::NginxStream)?, ahead(Contender::NginxHttp)?);
+    (rest > 0.0).then(|| {
+        format!(
+            "In *one kernel* a request by ours takes {} µs of the only processor. At most {} µs of that are the balancer's, as \
+             *own kernel* tells, whose cables cost more; the rest is the client's and the pods'. A balancer that takes no \
+             time at all would so reach at most {stream} × nginx-stream and {http} × nginx-http there.\n\n",
+            Number(whole),
+            Number(own)
+        )
+    })
 }
 
 /// Our other ways beside NAT, in the medians of each setting.
@@ -180,18 +187,22 @@ mod tests {
     }
 
     #[test]
-    fn nobody_can_be_further_ahead_than_who_needs_no_balancer() {
-        let one = [("nginx-stream", 10.0), ("nginx-http", 5.0), (OURS, 16.0)];
+    fn nobody_is_further_ahead_than_who_takes_no_time() {
+        let one = [
+            (OURS, 10_000.0),
+            ("nginx-stream", 5_000.0),
+            ("nginx-http", 4_000.0),
+        ];
         let one = Records(
             one.map(|(name, value)| record((FIGURE, ONE), name, value))
                 .to_vec(),
         );
-        let direct = Records(vec![record((DIRECT, ONE), DIRECT, 20.0)]);
-        let text = bound(&one, &direct).unwrap();
+        let cost = Records(vec![record((COST, OWN), OURS, 20.0)]);
+        let text = bound(&one, &cost).unwrap();
         for part in [
-            "2.00 [2.00 to 2.00] × what nginx-stream",
-            "and 4.00 ",
-            "Ours reaches 0.800 ",
+            "takes 100 µs of",
+            "At most 20.0 µs",
+            "at most 2.50 × nginx-stream and 3.12 × nginx-http",
         ] {
             assert!(text.contains(part), "{part} in {text}");
         }
