@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+use crate::calm::calmly;
 use crate::plan::Plan;
 use crate::record::{Record, Records};
 use crate::site::contender::Contender;
@@ -112,7 +113,7 @@ fn most(site: &Site) -> Result<f64> {
         connections: 64,
         seconds: 1,
     };
-    let run = |_| Ok(wrk::run(site, Contender::Dnat, load)?.requests);
+    let run = |_| Ok(calmly(|| wrk::run(site, Contender::Dnat, load))?.requests);
     let values = (0..3).map(run).collect::<Result<Vec<f64>>>()?;
     quantile(&values, 0.5).context("nothing was measured")
 }
@@ -120,7 +121,7 @@ fn most(site: &Site) -> Result<f64> {
 fn one_round(site: &Site, level: &Level, (round, load): (u32, Load), records: &mut Records) -> Result<()> {
     let order = site.order(round);
     for contender in order.into_iter().filter(|one| level.contenders.contains(one)) {
-        let times = load::run(site, contender, load)?;
+        let times = calmly(|| load::run(site, contender, load))?;
         let record = |figure: &str, x: f64, value: f64, unit: &str| Record {
             figure: figure.to_owned(),
             setting: level.setting.to_owned(),

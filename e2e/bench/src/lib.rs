@@ -3,6 +3,7 @@
 //! A [`suite::Suite`] measures into [`record::Record`]s, which are kept as CSV. Everything a reader sees is computed
 //! from those files alone ([`page`]), so the page can be written again without measuring.
 
+pub mod calm;
 pub mod convergence;
 pub mod disruption;
 pub mod footprint;

@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use e2e::cluster::in_namespace;
 use e2e::lab::cluster::Backend;
 
+use crate::calm::calmly;
 use crate::plan::Plan;
 use crate::record::{Record, Records};
 use crate::suite::{Section, Suite};
@@ -102,7 +103,7 @@ fn limit(stage: &mut Stage<'_>, records: &mut Records) -> Result<()> {
         .find(|one| one.name == Rival::Dnat.name());
     let address = dnat.context("no rules")?.address;
     wrk::run(address, 1)?;
-    let limit = ((wrk::run(address, SECONDS)?.requests / SHARE) as u32).max(50);
+    let limit = ((calmly(|| wrk::run(address, SECONDS))?.requests / SHARE) as u32).max(50);
     stage.serve(Some(limit))?;
     records.0.push(Record {
         figure: LIMIT.to_owned(),
@@ -157,9 +158,11 @@ fn rounds(servers: usize, plan: Plan) -> u32 {
 const SECONDS: u32 = 1;
 
 fn measure_one(stage: &Stage<'_>, contender: Contender, place: Place, records: &mut Records) -> Result<()> {
-    let before = stage.meter.read()?;
-    let outcome = wrk::run(contender.address, SECONDS)?;
-    let used = stage.meter.read()?.since(before);
+    let (outcome, used) = calmly(|| {
+        let before = stage.meter.read()?;
+        let outcome = wrk::run(contender.address, SECONDS)?;
+        Ok((outcome, stage.meter.read()?.since(before)))
+    })?;
     let mut values = vec![
         (THROUGHPUT, outcome.requests, "requests/s"),
         (FAILED, outcome.errors, "requests"),

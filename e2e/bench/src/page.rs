@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use crate::calm;
 use crate::record::Records;
 use crate::row::Row;
 use crate::suite::{Section, Suite};
@@ -46,7 +47,11 @@ fn markdown(sections: &[Section], absent: &[&str], machine: &str) -> String {
     for section in sections {
         let _ = write!(text, "## {}\n\n{}\n\n", section.title, section.text.trim());
     }
-    let _ = write!(text, "{REPEAT}\n## The machine\n\n{machine}\n{LIMITS}");
+    let _ = write!(
+        text,
+        "{REPEAT}\n## The machine\n\n{machine}\n{LIMITS}- {}\n",
+        calm::words()
+    );
     text
 }
 

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
+use crate::calm::calmly;
 use crate::plan::Plan;
 use crate::record::{Record, Records};
 use crate::scratch::Folder;
@@ -100,10 +101,12 @@ impl Kernel {
     #[allow(clippy::cast_precision_loss, reason = "some thousands of samples")]
     fn measure(&mut self, (site, round): (&Site, u32), folder: &Path, records: &mut Records) -> Result<()> {
         let machine = || site.processor_time(self.of).context("not in a machine");
-        let before = machine()?;
-        let (samples, answered) =
-            perf::sample(&site.processes(self.of), folder, || wrk::run(site, self.of, LOAD))?;
-        let used = machine()?.saturating_sub(before);
+        let (samples, answered, used) = calmly(|| {
+            let before = machine()?;
+            let load = || wrk::run(site, self.of, LOAD);
+            let (samples, answered) = perf::sample(&site.processes(self.of), folder, load)?;
+            Ok((samples, answered, machine()?.saturating_sub(before)))
+        })?;
         let cost = used.as_secs_f64() * 1e6 / answered.count.max(1.0);
         let each = cost / samples.len().max(1) as f64;
         let mut parts: BTreeMap<Part, f64> = Part::ALL.map(|part| (part, 0.0)).into();

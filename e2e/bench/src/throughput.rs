@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use crate::calm::calmly;
 use crate::plan::Plan;
 use crate::record::{Record, Records};
 use crate::site::contender::Contender;
@@ -70,7 +71,7 @@ fn own_kernel(plan: Plan, records: &mut Records) -> Result<()> {
     let mut site = Site::build(Form::Machines, &OWN_KERNEL, xs.last().copied().unwrap_or(1))?;
     site.serve(None)?;
     site.balance(xs[0])?;
-    let most = wrk::run(&site, Contender::Dnat, load)?.requests;
+    let most = calmly(|| wrk::run(&site, Contender::Dnat, load))?.requests;
     let limit = limit(most);
     records.0.push(Record {
         figure: LIMIT.to_owned(),
@@ -130,9 +131,11 @@ fn rounds(site: &Site, rounds: u32, scene: Scene, records: &mut Records) -> Resu
             unit: unit.to_owned(),
         };
         for contender in site.order(round) {
-            let before = site.processor_time(contender);
-            let answered = wrk::run(site, contender, scene.load)?;
-            let used = site.processor_time(contender).zip(before);
+            let (answered, used) = calmly(|| {
+                let before = site.processor_time(contender);
+                let answered = wrk::run(site, contender, scene.load)?;
+                Ok((answered, site.processor_time(contender).zip(before)))
+            })?;
             let mut push = |figure, value| records.0.push(record(contender.name(), figure, value));
             push(FIGURE, (answered.requests, "requests/s"));
             push(ERRORS, (answered.errors, "requests"));

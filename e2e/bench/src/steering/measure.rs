@@ -6,6 +6,7 @@ use std::thread::available_parallelism;
 use anyhow::{Context as _, Result, ensure};
 
 use super::FIGURE;
+use crate::calm::calmly;
 use crate::plan::Plan;
 use crate::record::{Record, Records};
 use crate::site::contender::Contender;
@@ -66,7 +67,7 @@ pub(super) fn measure(
         for packets in order {
             steer(&packets.mask(processors))?;
             println!("{}", packets.name());
-            let answered = wrk::run(&site, contender, load)?;
+            let answered = calmly(|| wrk::run(&site, contender, load))?;
             records.0.push(Record {
                 figure: FIGURE.to_owned(),
                 setting: setting.to_owned(),

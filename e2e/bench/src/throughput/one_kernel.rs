@@ -42,7 +42,7 @@ pub(crate) fn inside(plan: Plan, records: &mut Records) -> Result<()> {
         pods: PODS,
         load,
     };
-    rounds(&site, plan.pick(6, 1), scene, records)
+    rounds(&site, plan.pick(10, 1), scene, records)
 }
 
 /// Boots the machine, measures in it, and takes over its values.
