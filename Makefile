@@ -106,8 +106,8 @@ bench: bench-deps lab-up ## ours beside each rival; writes docs/benchmarks
 	$(BENCH) run
 
 .PHONY: bench-long
-bench-long: bench-deps lab-up ## disruption anew, each event 20 times; takes more than an hour
-	$(BENCH) run --long disruption
+bench-long: bench-deps lab-up ## disruption anew, each event 20 times if MINUTES=90 allow it
+	$(BENCH) run --long $(or $(MINUTES),90) disruption
 
 .PHONY: bench-quick
 bench-quick: bench-deps lab-up ## a small run; writes target/bench

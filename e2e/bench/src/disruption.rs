@@ -84,9 +84,13 @@ impl Suite for Disruption {
 fn measure(space: &Space<'_>, plan: Plan, records: &mut Records) -> Result<()> {
     let balancers = plan.pick(5, 1);
     let stage = Stage::make(space, balancers)?;
+    let start = Instant::now();
     let rounds = |event: &Event| event.rounds(plan, balancers);
     for round in 0..events::ALL.iter().map(rounds).max().unwrap_or_default() {
         for event in events::ALL.iter().filter(|event| round < rounds(event)) {
+            if !plan.has_time(start.elapsed()) {
+                return Ok(());
+            }
             let begin = Instant::now();
             one(&stage, event, round, records).with_context(|| event.name)?;
             println!("round {round}: {} in {} s", event.name, begin.elapsed().as_secs());

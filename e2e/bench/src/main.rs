@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use bench::plan::Plan;
@@ -27,9 +28,9 @@ enum Command {
         /// Few rounds, and without suites that take long to set up: shows that everything works.
         #[arg(long)]
         quick: bool,
-        /// More rounds of what takes minutes each, such as an API server that is away.
-        #[arg(long, conflicts_with = "quick")]
-        long: bool,
+        /// More rounds of what takes minutes each, such as an API server that is away: none is begun after so many minutes.
+        #[arg(long, value_name = "MINUTES", conflicts_with = "quick")]
+        long: Option<u64>,
         /// Only these suites; `bench list` names them.
         suites: Vec<String>,
     },
@@ -51,7 +52,7 @@ fn main() -> Result<()> {
         Command::Run { quick, long, suites } => {
             let plan = match (quick, long) {
                 (true, _) => Plan::Quick,
-                (_, true) => Plan::Long,
+                (_, Some(minutes)) => Plan::Long(Duration::from_secs(60 * minutes)),
                 _ => Plan::Full,
             };
             run::run(&chosen(&suites, plan)?, plan, &cli.folder)

@@ -82,7 +82,7 @@ impl Suite for AcrossNodes {
 fn sizes(backend: Backend, plan: Plan) -> &'static [usize] {
     match (backend, plan) {
         // The common one comes last: what follows on the other backends needs no change then.
-        (MAIN, Plan::Full | Plan::Long) => &[1, 4, COMMON],
+        (MAIN, Plan::Full | Plan::Long(_)) => &[1, 4, COMMON],
         _ => &[COMMON],
     }
 }

@@ -65,7 +65,7 @@ Where a target is missed, the section below says why. `make bench` writes this p
 const REPEAT: &str = "## How to repeat it
 
 `make bench`, as root on Debian, measures everything again and writes this page, its pictures and `data/*.csv`.
-`make bench-long` measures disruption alone, and lets each event happen 20 times, which takes more than an hour.
+`make bench-long` measures disruption alone, and lets each event happen 20 times, if there is time: `MINUTES=90`.
 `make bench-quick` takes few rounds, leaves out profiles and what takes long to set up, and writes to `target/bench`.
 `cargo run --release --bin bench -- page` writes the page again from the data.
 ";

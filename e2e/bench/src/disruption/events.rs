@@ -84,7 +84,7 @@ impl Event {
         let wanted = TIMES.div_ceil(self.scope.times(balancers));
         match plan {
             Plan::Full if self.scope == Scope::Cluster => AFFORDABLE,
-            Plan::Full | Plan::Long => wanted,
+            Plan::Full | Plan::Long(_) => wanted,
             Plan::Quick => usize::from(self.is_quick),
         }
     }
@@ -296,7 +296,7 @@ mod tests {
             let times = |plan| event.rounds(plan, BALANCERS) * event.scope.times(BALANCERS);
             let within_an_hour = if event.scope == Scope::Cluster { 3 } else { 20 };
             assert_eq!(
-                (times(Plan::Long), times(Plan::Full)),
+                (times(Plan::Long(DEAD)), times(Plan::Full)),
                 (20, within_an_hour),
                 "{}",
                 event.name
