@@ -1,8 +1,11 @@
-//! Measures again what was disturbed: other machines on the same hardware take its processors for seconds at a time, and
-//! the kernel counts what they take (*steal*). Whether a value counts never depends on the value.
+//! Measures again what was disturbed. Processors that belong to others too are taken away for seconds at a time, mostly
+//! after much work, and the kernel counts that (*steal*). Whether a value counts never depends on the value.
+#![allow(clippy::disallowed_methods, reason = "a rest brings processors back")]
 
 use std::fs;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -11,14 +14,17 @@ const MOST: f64 = 0.02;
 /// So often one thing is measured again. Then it counts as it is.
 const AGAIN: u32 = 4;
 /// So often anything is, so that where there is never calm it takes some minutes more, not hours.
-static LEFT: AtomicU32 = AtomicU32::new(150);
+static LEFT: AtomicU32 = AtomicU32::new(75);
+/// Before it is.
+const REST: Duration = Duration::from_secs(2);
 
 /// For the page.
 #[must_use]
 pub fn words() -> String {
     format!(
-        "What was measured while other machines on the same hardware took more than {} % of this one's processors \
-         is measured again, {AGAIN} times at most.",
+        "What was measured while more than {} % of this machine's processors were taken by others (*steal*) is measured \
+         again after a rest, {AGAIN} times at most. Other work on the same hardware slows them also in ways that no kernel \
+         counts: where the middle half of a ratio is wide, that is why.",
         MOST * 100.0
     )
 }
@@ -32,7 +38,8 @@ pub fn calmly<T>(mut measure: impl FnMut() -> Result<T>) -> Result<T> {
         if stolen <= MOST || !may_repeat() {
             return Ok(value);
         }
-        println!("  disturbed: other machines took {:.0} %", stolen * 100.0);
+        println!("  disturbed: others took {:.0} %", stolen * 100.0);
+        thread::sleep(REST);
     }
     measure()
 }

@@ -2,16 +2,15 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use crate::calm::calmly;
 use crate::plan::Plan;
 use crate::record::{Record, Records};
 use crate::site::contender::Contender;
 use crate::site::{Form, Site};
-use crate::spread::quantile;
 use crate::suite::{Section, Suite};
-use crate::throughput::wrk;
+use crate::throughput::most;
 
 pub mod load;
 pub mod schedule;
@@ -105,17 +104,6 @@ impl Suite for Latency {
     fn section(&self, records: &Records) -> Result<Section> {
         section::of(records)
     }
-}
-
-/// What iptables DNAT can do.
-fn most(site: &Site) -> Result<f64> {
-    let load = wrk::Load {
-        connections: 64,
-        seconds: 1,
-    };
-    let run = |_| Ok(calmly(|| wrk::run(site, Contender::Dnat, load))?.requests);
-    let values = (0..3).map(run).collect::<Result<Vec<f64>>>()?;
-    quantile(&values, 0.5).context("nothing was measured")
 }
 
 fn one_round(site: &Site, level: &Level, (round, load): (u32, Load), records: &mut Records) -> Result<()> {

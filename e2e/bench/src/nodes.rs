@@ -151,7 +151,7 @@ fn measure_all(stage: &Stage<'_>, setting: &'static str, plan: Plan, records: &m
 
 /// More where backends and rivals are compared than where the picture only needs a point.
 fn rounds(servers: usize, plan: Plan) -> u32 {
-    plan.pick(if servers == COMMON { 9 } else { 4 }, 1)
+    plan.pick(if servers == COMMON { 8 } else { 4 }, 1)
 }
 
 /// Seconds of load for one value: rounds are many and short, as those of latency are.

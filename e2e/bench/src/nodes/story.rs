@@ -175,7 +175,25 @@ fn limits(records: &Records) -> Option<String> {
          balancers smaller than they are, and the processor time of the balancer's node is the better measure."
     };
     let _ = write!(text, ". {verdict}");
+    text += &together(records).unwrap_or_default();
     Some(text)
+}
+
+/// What a request takes of all nodes and of the load, which share the machine's processors.
+fn together(records: &Records) -> Option<String> {
+    let all = |contender: &str| {
+        let part = |figure| median(&common(records, figure, MAIN.name(), contender));
+        Some(part(BALANCER)? + part(SERVERS)? + part(LOAD)?)
+    };
+    let ours = all(OURS)?;
+    let rival = |name: &str| Some(Number(all(name)? / ours));
+    let (stream, http) = (rival("nginx-stream")?, rival("nginx-http")?);
+    Some(format!(
+        " All of these share the processors of one machine. A request by ours takes {} µs of them together, one by \
+         nginx-stream {stream} × and one by nginx-http {http} × of that: once the processors are full, throughputs differ by \
+         no more.",
+        Number(ours)
+    ))
 }
 
 /// What a request costs the balancer's node with ours, beside rivals.
@@ -298,6 +316,8 @@ mod tests {
             ("ipvsadm", 1990.0),
             (KUBE_PROXY, 2500.0),
             ("haproxy", 500.0),
+            ("nginx-stream", 500.0),
+            ("nginx-http", 250.0),
         ] {
             for setting in ["vxlan", "udp"] {
                 all.push(values(THROUGHPUT, setting, contender, rate));
@@ -325,8 +345,12 @@ mod tests {
             (vxlan, "ipvsadm"),
             (vxlan, KUBE_PROXY),
             (vxlan, "haproxy"),
+            (vxlan, "nginx-stream"),
+            (vxlan, "nginx-http"),
             (udp, "ipvsadm"),
             (udp, KUBE_PROXY),
+            (udp, "nginx-stream"),
+            (udp, "nginx-http"),
         ];
         assert_eq!(named, expected);
     }
@@ -349,6 +373,9 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("No request failed."), "{text}");
+        let together =
+            "takes 510 µs of them together, one by nginx-stream 2.18 × and one by nginx-http 3.75 × of that";
+        assert!(text.contains(together), "{text}");
         let text = section(&some(100.0, 300.0)).unwrap().text;
         assert!(text.contains("smaller than they are"), "{text}");
     }
