@@ -5,7 +5,7 @@
 use std::fs;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
@@ -15,8 +15,12 @@ const MOST: f64 = 0.02;
 const AGAIN: u32 = 4;
 /// So often anything is, so that where there is never calm it takes some minutes more, not hours.
 static LEFT: AtomicU32 = AtomicU32::new(75);
-/// Before it is.
+/// Before it is, and between two looks whether all have come to rest.
 const REST: Duration = Duration::from_secs(2);
+/// Who is not at rest after this long never will be.
+const PATIENCE: Duration = Duration::from_mins(2);
+/// What a cluster that rests takes of all processors, and a little more.
+const RESTING: f64 = 0.3;
 
 /// For the page.
 #[must_use]
@@ -44,16 +48,30 @@ pub fn calmly<T>(mut measure: impl FnMut() -> Result<T>) -> Result<T> {
     measure()
 }
 
+/// Waits until what the suite before has left, such as a cluster that takes pods away, leaves the processors alone.
+pub fn wait() {
+    let end = Instant::now() + PATIENCE;
+    while Instant::now() < end {
+        let before = Times::now();
+        thread::sleep(REST);
+        if Times::now().busy_since(before) <= RESTING {
+            return;
+        }
+    }
+    println!("the machine has not come to rest");
+}
+
 fn may_repeat() -> bool {
     let less = |left: u32| left.checked_sub(1);
     LEFT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
         .is_ok()
 }
 
-/// How long all processors have existed, and how much of that others had, in hundredths of a second.
+/// How long all processors have existed, had nothing to do, and were others', in hundredths of a second.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Times {
     all: f64,
+    idle: f64,
     stolen: f64,
 }
 
@@ -74,8 +92,14 @@ impl Times {
         let times = times.filter(|times| times.len() == 8)?;
         Some(Self {
             all: times.iter().sum(),
+            idle: times[3] + times[4],
             stolen: times[7],
         })
+    }
+
+    /// The part that was not idle meanwhile.
+    fn busy_since(self, before: Self) -> f64 {
+        1.0 - (self.idle - before.idle) / (self.all - before.all).max(1.0)
     }
 
     /// The part that others had meanwhile.
@@ -93,6 +117,7 @@ mod tests {
         let before = Times::parse("cpu  100 0 100 800 0 0 0 10 0 0\ncpu0 1\n").unwrap();
         let after = Times::parse("cpu  150 0 120 860 0 10 10 60 7 0\n").unwrap();
         assert!((after.stolen_since(before) - 0.25).abs() < 1e-9);
+        assert!((after.busy_since(before) - 0.7).abs() < 1e-9);
         assert_eq!((Times::parse("cpu  1 2"), Times::parse("")), (None, None));
         assert!(Times::default().stolen_since(Times::default()).abs() < 1e-9);
     }

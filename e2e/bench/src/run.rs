@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 use crate::plan::Plan;
 use crate::record::Records;
 use crate::suite::Suite;
-use crate::{machine, page, suites};
+use crate::{calm, machine, page, suites};
 
 /// Measures, and writes data, pictures and page to `folder`.
 pub fn run(chosen: &[Box<dyn Suite>], plan: Plan, folder: &Path) -> Result<()> {
@@ -17,6 +17,7 @@ pub fn run(chosen: &[Box<dyn Suite>], plan: Plan, folder: &Path) -> Result<()> {
     fs::write(folder.join("machine.md"), machine::describe()?)?;
     let mut failed = Vec::new();
     for suite in chosen {
+        calm::wait();
         let begin = Instant::now();
         println!("=== {}", suite.name());
         let mut records = Records::default();
