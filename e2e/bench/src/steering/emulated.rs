@@ -85,7 +85,8 @@ fn system() -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// Adds this program, the agent's and an init to the packages. A kernel unpacks all archives of its initrd.
+/// Adds this program, the agent's and an init to the packages. A kernel unpacks all archives of its initrd, if each begins
+/// at a multiple of four bytes.
 fn pack(folder: &Path, system: &Path, plan: Plan) -> Result<()> {
     let root = folder.join("root");
     fs::create_dir_all(root.join("plb"))?;
@@ -94,7 +95,8 @@ fn pack(folder: &Path, system: &Path, plan: Plan) -> Result<()> {
     let init = root.join("init");
     fs::write(&init, INIT.replace("QUICK", plan.pick("", "--quick")))?;
     fs::set_permissions(&init, fs::Permissions::from_mode(0o755))?;
-    let pack = "cp \"$1/initrd\" ../initrd && find . -print0 | cpio --null --create --format=newc --quiet >>../initrd";
+    let pack = "cp \"$1/initrd\" ../initrd && truncate --size=%4 ../initrd && \
+                find . -print0 | cpio --null --create --format=newc --quiet >>../initrd";
     let packed = Command::new("sh")
         .args(["-euc", pack, "sh"])
         .arg(system)
