@@ -13,7 +13,7 @@ use crate::record::{OURS, Record, Records};
 use crate::stage::fleet::{Audience, Change, Fleet, balancer};
 use crate::stage::node::{Eyes, NODES, milliseconds};
 use crate::stage::rival;
-use crate::stage::wire::{Kernel, Request, Sight, Span, Watched};
+use crate::stage::wire::{Kernel, Request, Sight};
 
 /// On the nodes behind that of ours. Each block turns the nodes by one.
 const RIVALS: [Kernel; 2] = [Kernel::Iptables, Kernel::Ipvs];
@@ -155,9 +155,9 @@ impl<'a, 'b> Scene<'a, 'b> {
         let (eyes, beside) = (&mut self.eyes, &self.beside.pod);
         let changes = self.theirs.replace(self.space, (count, PACE), |servers| {
             let [ours, rivals @ ..] = &mut **eyes;
-            ours.watch(beside, watched(Kernel::Ipvs, servers, LOOK))?;
+            ours.watch(beside, servers.watched(Kernel::Ipvs, LOOK))?;
             let mut each = rivals.iter_mut().zip(RIVALS);
-            each.try_for_each(|(eyes, kernel)| eyes.watch(kernel.mode(), watched(kernel, servers, RARE_LOOK)))
+            each.try_for_each(|(eyes, kernel)| eyes.watch(kernel.mode(), servers.watched(kernel, RARE_LOOK)))
         })?;
         let sights: Result<_> = self.eyes.iter_mut().map(Eyes::seen).collect();
         Ok((changes, sights?))
@@ -167,7 +167,7 @@ impl<'a, 'b> Scene<'a, 'b> {
     fn change_ours(&mut self, count: u32) -> Result<(Vec<Change>, Vec<Sight>)> {
         let (eyes, alone) = (&mut self.eyes[0], &self.alone.pod);
         let changes = self.ours.replace(self.space, (count, PACE), |servers| {
-            eyes.watch(alone, watched(Kernel::Ipvs, servers, LOOK))
+            eyes.watch(alone, servers.watched(Kernel::Ipvs, LOOK))
         })?;
         Ok((changes, self.eyes[0].seen()?))
     }
@@ -204,14 +204,6 @@ impl<'a, 'b> Scene<'a, 'b> {
             value,
             unit: "ms".to_owned(),
         }
-    }
-}
-
-fn watched(kernel: Kernel, servers: Span, pause: Duration) -> Watched {
-    Watched {
-        kernel,
-        servers,
-        pause,
     }
 }
 

@@ -14,7 +14,7 @@ use crate::record::{OURS, Records};
 use crate::stage::fleet::{self, Audience, Fleet, balancer};
 use crate::stage::node::{Eyes, NODES};
 use crate::stage::rival;
-use crate::stage::wire::{Kernel, Request, Usage, Watched, Who};
+use crate::stage::wire::{Kernel, Request, Usage, Who};
 
 const RIVALS: [Kernel; 2] = [Kernel::Iptables, Kernel::Ipvs];
 /// A kube-proxy with more servers would be busy for minutes with its first rules.
@@ -93,14 +93,7 @@ impl<'a, 'b> Scene<'a, 'b> {
         };
         theirs.replace(self.space, (1, PACE), |servers| {
             let mut rivals = self.eyes[1..].iter_mut().zip(RIVALS);
-            rivals.try_for_each(|(eyes, kernel)| {
-                let watch = Watched {
-                    kernel,
-                    servers,
-                    pause: PACE,
-                };
-                eyes.watch(kernel.mode(), watch)
-            })
+            rivals.try_for_each(|(eyes, kernel)| eyes.watch(kernel.mode(), servers.watched(kernel, PACE)))
         })?;
         self.eyes[1..]
             .iter_mut()

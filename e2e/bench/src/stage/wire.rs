@@ -81,6 +81,16 @@ pub struct Span {
 }
 
 impl Span {
+    /// What a kernel is watched for by whoever waits for them.
+    #[must_use]
+    pub fn watched(self, kernel: Kernel, pause: Duration) -> Watched {
+        Watched {
+            kernel,
+            servers: self,
+            pause,
+        }
+    }
+
     /// Whether a server is one of them.
     #[must_use]
     pub fn holds(&self, server: SocketAddrV4) -> bool {

@@ -29,12 +29,8 @@ pub struct Answered {
 
 /// Loads a contender.
 pub fn run(site: &Site, contender: Contender, load: Load) -> Result<Answered> {
-    ask(site, contender.name(), &site.address(contender)?, load)
-}
-
-/// Loads whoever has this address.
-pub fn ask(site: &Site, name: &str, address: &str, load: Load) -> Result<Answered> {
     let Load { connections, seconds } = load;
+    let address = site.address(contender)?;
     let mut command = site.link().client().command(Share::Rest, "wrk");
     let url = format!("http://{address}/{FILE}");
     command.args(["-t1", &format!("-c{connections}"), &format!("-d{seconds}s"), &url]);
@@ -45,7 +41,11 @@ pub fn ask(site: &Site, name: &str, address: &str, load: Load) -> Result<Answere
     );
     ensure!(output.status.success(), "wrk {url}: {said}");
     let answered = parse(&text).with_context(|| format!("wrk said: {text}"))?;
-    println!("  {name:>16} {:>10.0} requests/s", answered.requests);
+    println!(
+        "  {:>16} {:>10.0} requests/s",
+        contender.name(),
+        answered.requests
+    );
     Ok(answered)
 }
 
