@@ -33,8 +33,8 @@ use crate::ways::{self, Ways};
 /// A change that comes after a rest is done at once. Those that come so soon after the last work are done together, so
 /// that a stream of changes costs a bounded part of the processor.
 const REST: Duration = Duration::from_millis(20);
-/// How often draining connections are counted.
-const DRAIN_POLL: Duration = Duration::from_secs(1);
+/// How often connections are counted before it leaves.
+const LEAVING_POLL: Duration = Duration::from_secs(1);
 /// The longest pause after failures in a row: a missing module may be loaded any time.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// The least time between two wake-ups is far below what the liveness probe allows.
@@ -103,7 +103,6 @@ pub struct Agent {
     /// What the sysctls were set for.
     needs: Option<Needs>,
     failures: u32,
-    is_draining: bool,
     drains: History,
     /// When the kernel is to be looked at, though nothing new is wanted.
     next_look: Option<Instant>,
@@ -141,7 +140,6 @@ impl Agent {
             held: None,
             needs: None,
             failures: 0,
-            is_draining: false,
             drains: History::default(),
             next_look: None,
             leaving: None,
@@ -155,6 +153,9 @@ impl Agent {
             self.outlets.heartbeat.send_replace(Instant::now());
             let depth = if resync <= Instant::now() {
                 Depth::All
+            } else if self.leaving.is_some() {
+                // It goes when no connection is left, so all are counted.
+                Depth::Servers
             } else {
                 Depth::Draining
             };
@@ -242,8 +243,8 @@ impl Agent {
         if let Some(look) = self.next_look {
             wake_up = wake_up.min(look);
         }
-        if self.is_draining || self.leaving.is_some() {
-            wake_up = wake_up.min(now + DRAIN_POLL);
+        if self.leaving.is_some() {
+            wake_up = wake_up.min(now + LEAVING_POLL);
         }
         if self.failures > 0 {
             let pause = Duration::from_secs(1 << (self.failures - 1).min(4)).min(PATIENCE);

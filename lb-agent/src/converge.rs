@@ -1,8 +1,8 @@
 //! Brings the kernel to the wanted table: plans from what is known, and applies. What the kernel acknowledged it holds.
 //!
 //! Nobody else should write what is ours, so that between two looks at all of it only that is read which may have
-//! changed by itself: the connections of servers whose drain may end. What was changed is read back a moment later,
-//! when nobody waits for it.
+//! changed by itself: the connections of servers whose drain may end. That is done when nobody waits for it, and so is
+//! reading back what was changed, a moment later.
 
 mod proof;
 
@@ -35,6 +35,41 @@ pub struct Converger {
     known: Option<Arc<Observed>>,
 }
 
+/// What is wanted now.
+#[derive(Clone, Copy)]
+struct Goal<'a> {
+    table: &'a Table,
+    pace: Pace,
+    now: Instant,
+}
+
+/// What the kernel holds, as far as it is known.
+struct View {
+    observed: Arc<Observed>,
+    /// Whether it was read just now, as far as it may have changed by itself.
+    is_read: bool,
+    /// How much of it somebody else had changed.
+    drift: usize,
+}
+
+impl View {
+    fn remembered(observed: Arc<Observed>) -> Self {
+        Self {
+            observed,
+            is_read: false,
+            drift: 0,
+        }
+    }
+
+    fn read(observed: Observed, drift: usize) -> Self {
+        Self {
+            observed: Arc::new(observed),
+            is_read: true,
+            drift,
+        }
+    }
+}
+
 /// What one convergence did and found.
 #[derive(Debug)]
 pub struct Converged {
@@ -44,11 +79,10 @@ pub struct Converged {
     pub steps: usize,
     /// How many steps it took to mend what somebody else had changed.
     pub drift: usize,
-    /// Whether servers still drain.
-    pub is_draining: bool,
     /// The drains that ended.
     pub ended: Vec<Ended>,
-    /// When to look again, though nothing new is wanted: a weight is to grow, or changes are to be read back.
+    /// When to look again, though nothing new is wanted: a weight is to grow, a drain may end, or changes are to be read
+    /// back.
     pub next_look: Option<Instant>,
 }
 
@@ -75,89 +109,95 @@ impl Converger {
         }
     }
 
-    /// Brings the kernel to `wanted` at that pace.
+    /// Brings the kernel to `wanted` at that pace. News does not wait until what was done before it is read back, unless
+    /// that is late.
     pub fn converge(&mut self, wanted: &Table, pace: Pace, depth: Depth) -> Result<Converged, Error> {
-        let (mut observed, mut drift) = self.look(wanted, pace, depth)?;
-        let (mut steps, mut ended) = self.steps(wanted, pace, &observed);
-        if steps.is_empty() && self.proof.is_due() {
-            (observed, drift) = self.prove(&observed, wanted)?;
-            let (again, others) = self.steps(wanted, pace, &observed);
+        let goal = Goal {
+            table: wanted,
+            pace,
+            now: Instant::now(),
+        };
+        let mut view = match self.known.take() {
+            Some(known) if depth == Depth::Draining => View::remembered(known),
+            known => self.look(known, goal, depth)?,
+        };
+        let (mut steps, mut ended) = self.steps(goal, &view);
+        if !view.is_read && self.must_look(goal, steps.is_empty()) {
+            view = self.look_again(&view.observed, goal)?;
+            let (again, others) = self.steps(goal, &view);
             steps = again;
             ended.extend(others);
         }
+        let mut observed = view.observed;
         if !steps.is_empty() {
             log(&steps);
             self.dataplane.apply(&steps)?;
             let before = Arc::unwrap_or_clone(observed);
             observed = Arc::new(self.dataplane.acknowledged(&steps, before, wanted));
-            self.proof.demand(steps.iter().filter_map(Step::spot));
+            self.proof.demand(steps.iter().filter_map(Step::spot), goal.now);
         }
         self.known = Some(observed.clone());
+        let looks = [self.warm_up.next(), self.proof.due(), self.drain.due(pace.drain)];
         Ok(Converged {
             observed,
             steps: steps.len(),
-            drift,
-            is_draining: self.drain.is_busy(),
+            drift: view.drift,
             ended,
-            next_look: self.warm_up.next().into_iter().chain(self.proof.due()).min(),
+            next_look: looks.into_iter().flatten().min(),
         })
     }
 
     /// What to change right now: new servers warm up, and those that go drain. Mostly there are neither, and then one
     /// plan is enough.
-    fn steps(&mut self, wanted: &Table, pace: Pace, observed: &Observed) -> (Vec<Step>, Vec<Ended>) {
-        let steps = plan(&observed.table, wanted);
-        if gone(&steps).next().is_none() && !self.drain.is_busy() && pace.warm_up.is_zero() {
+    fn steps(&mut self, goal: Goal<'_>, view: &View) -> (Vec<Step>, Vec<Ended>) {
+        let observed = &view.observed;
+        let steps = plan(&observed.table, goal.table);
+        if gone(&steps).next().is_none() && !self.drain.is_busy() && goal.pace.warm_up.is_zero() {
             self.warm_up = WarmUp::default();
             return (steps, Vec::new());
         }
-        let mut table = wanted.clone();
+        let mut table = goal.table.clone();
         let active = observed.active(gone(&steps).chain(self.drain.servers()));
         let current = Current {
-            now: Instant::now(),
+            now: goal.now,
             table: &observed.table,
             active: &active,
+            is_counted: view.is_read,
         };
-        self.warm_up.scale(&mut table, current, pace.warm_up);
-        let ended = self.drain.extend(&mut table, current, pace.drain);
+        self.warm_up.scale(&mut table, current, goal.pace.warm_up);
+        let ended = self.drain.extend(&mut table, current, goal.pace.drain);
         (plan(&observed.table, &table), ended)
+    }
+
+    /// Whether to read back now what was changed, and to count the connections of servers that drain.
+    fn must_look(&self, goal: Goal<'_>, is_idle: bool) -> bool {
+        let Goal { pace, now, .. } = goal;
+        let looks = [self.drain.due(pace.drain), self.proof.due()];
+        let is_due = looks.into_iter().flatten().any(|due| due <= now);
+        is_idle && is_due || self.drain.is_late(pace.drain, now)
     }
 
     /// What the kernel holds, and how much of it somebody else changed. What we knew is forgotten until all went
     /// well: what is left half done is no drift.
-    fn look(&mut self, wanted: &Table, pace: Pace, depth: Depth) -> Result<(Arc<Observed>, usize), Error> {
-        let Some(known) = self.known.take() else {
-            let observed = self.dataplane.read(depth, wanted)?;
-            return Ok((Arc::new(observed), 0));
-        };
-        let (found, look) = if depth == Depth::Draining {
-            let mut undecided = self.drain.undecided(Instant::now(), pace.drain);
-            if pace.drain.is_zero() {
-                undecided.extend(gone(&plan(&known.table, wanted)).map(|(listener, _)| listener));
-            }
-            if undecided.is_empty() {
-                return Ok((known, 0));
-            }
-            let spots = undecided.into_iter().map(Spot::Listener).collect();
-            let again = self.dataplane.read_again(&spots, (*known).clone(), wanted);
-            (again?, Look::Part)
-        } else {
-            self.proof.forget();
-            (self.dataplane.read(depth, wanted)?, Look::Whole)
-        };
-        let drift = self.tell_drift(&plan(&found.table, &known.table), look);
-        Ok((Arc::new(found), drift))
+    fn look(&mut self, known: Option<Arc<Observed>>, goal: Goal<'_>, depth: Depth) -> Result<View, Error> {
+        let observed = self.dataplane.read(depth, goal.table)?;
+        self.proof.forget();
+        let mending = known.map(|known| plan(&observed.table, &known.table));
+        let drift = mending.map_or(0, |mending| self.tell_drift(&mending, Look::Whole));
+        Ok(View::read(observed, drift))
     }
 
-    /// Reads back what was changed. What differs from what the kernel acknowledged somebody else has changed, unless
-    /// it is found so again and again.
-    fn prove(&mut self, known: &Observed, wanted: &Table) -> Result<(Arc<Observed>, usize), Error> {
-        let spots = self.proof.take();
-        let found = self.dataplane.read_again(&spots, known.clone(), wanted)?;
-        let mending = plan(&found.table, &known.table);
+    /// The same of that part which we changed, or in which a drain may end. What differs from what the kernel
+    /// acknowledged somebody else has changed, unless it is found so again and again.
+    fn look_again(&mut self, known: &Observed, goal: Goal<'_>) -> Result<View, Error> {
+        let mut spots = self.proof.take();
+        let undecided = self.drain.undecided(goal.pace.drain, goal.now);
+        spots.extend(undecided.into_iter().map(Spot::Listener));
+        let observed = self.dataplane.read_again(&spots, known.clone(), goal.table)?;
+        let mending = plan(&observed.table, &known.table);
         self.proof.check(&mending)?;
         let drift = self.tell_drift(&mending, Look::Part);
-        Ok((Arc::new(found), drift))
+        Ok(View::read(observed, drift))
     }
 
     fn tell_drift(&mut self, mending: &[Step], look: Look) -> usize {

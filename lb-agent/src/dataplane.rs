@@ -16,7 +16,7 @@ use crate::drain::ActiveConnections;
 use crate::iptables::{Printed, command};
 use crate::kernel;
 use crate::plan::{Spot, Step};
-use crate::table::{Family, Listener, Rules, Table};
+use crate::table::{Blocks, Family, Listener, Rules, Table};
 use reader::Reader;
 use rules::Held;
 pub use rules::remove_rules;
@@ -84,7 +84,7 @@ pub enum Depth {
 }
 
 /// Connections and counters of the servers of a service.
-pub type Entries = BTreeMap<SocketAddr, DestinationEntry>;
+pub type Entries = Blocks<DestinationEntry>;
 
 /// What the kernel holds.
 #[derive(Clone, Debug, Default)]
@@ -185,7 +185,7 @@ impl Dataplane {
         Ok(observed)
     }
 
-    /// What the kernel holds after it acknowledged these steps. Only its rules were read.
+    /// What the kernel holds after it acknowledged these steps; it shares what is as `wanted`. Only its rules were read.
     #[must_use]
     pub fn acknowledged(&mut self, steps: &[Step], mut observed: Observed, wanted: &Table) -> Observed {
         for step in steps {
@@ -196,6 +196,7 @@ impl Dataplane {
                 _ => {}
             }
         }
+        observed.table.share(wanted);
         observed.table.rules.clear();
         self.compare_rules(&mut observed, &wanted.rules);
         observed

@@ -16,7 +16,7 @@ use ipnetwork::IpNetwork;
 use k8s_openapi::api::core::v1::ServicePort;
 
 use crate::addresses::Addresses;
-use crate::endpoints::{self, Candidates, Slice, State};
+use crate::endpoints::{self, Candidate, Candidates, Slice, State};
 use crate::health::{Checks, Health, Reason, Targets};
 use crate::sysctl::Bypass;
 use crate::table::{Family, Forwarding, Listener, Path, Server, Servers, Service, Table, Weight, path_marks};
@@ -118,7 +118,7 @@ pub fn desired(inputs: &Inputs<'_>) -> Desired {
 }
 
 impl Desired {
-    fn add(&mut self, inputs: &Inputs<'_>, listener: Listener, candidates: &Candidates) {
+    fn add(&mut self, inputs: &Inputs<'_>, listener: Listener, candidates: &[(SocketAddr, Candidate)]) {
         let spec = inputs.spec;
         let forwarding = settings::forwarding(&spec.forwarding);
         let service = self.table.services.entry(listener).or_insert_with(|| {

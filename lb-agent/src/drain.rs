@@ -22,6 +22,9 @@ const UDP_GRACE: Duration = Duration::from_secs(5);
 /// A handshake under way is no active connection yet, and one that closes none any more.
 const SETTLE: Duration = Duration::from_secs(2);
 
+/// How often connections are counted, and how late at most. To count one server's the kernel lists all of its service.
+const COUNT: Duration = Duration::from_secs(1);
+
 type Key = (Listener, SocketAddr);
 
 /// Numbers of connections that the removal of a server would cut: the established ones; of UDP all.
@@ -31,6 +34,8 @@ pub type ActiveConnections = BTreeMap<Key, u32>;
 #[derive(Debug, Default)]
 pub struct Drain {
     since: BTreeMap<Key, Instant>,
+    /// When connections were counted last.
+    counted: Option<Instant>,
 }
 
 /// What the kernel holds, and when.
@@ -42,6 +47,8 @@ pub struct Current<'a> {
     pub table: &'a Table,
     /// Its connections.
     pub active: &'a ActiveConnections,
+    /// Whether they were counted now. No drain ends by an older number.
+    pub is_counted: bool,
 }
 
 /// How a drain ended.
@@ -82,6 +89,9 @@ impl Drain {
     /// Adds to `wanted` the servers of the current table that still drain. Tells which drains end with it.
     pub fn extend(&mut self, wanted: &mut Table, current: Current<'_>, timeout: Duration) -> Vec<Ended> {
         let mut ended = self.returned(wanted, current);
+        if current.is_counted {
+            self.counted = Some(current.now);
+        }
         let mut draining = BTreeSet::new();
         for (listener, is, shall) in apart(&current.table.services, &wanted.services) {
             let gone = Difference::between(is, shall).gone;
@@ -92,7 +102,7 @@ impl Drain {
                 // Only at weight 0 does "no connections" mean that none will come.
                 let is_idle =
                     server.weight == Weight::DRAINING && elapsed >= SETTLE && current.connections(key) == 0;
-                if is_idle || elapsed >= limit(*listener, timeout) {
+                if current.is_counted && (is_idle || elapsed >= limit(*listener, timeout)) {
                     ended.push(current.ended(key));
                 } else {
                     draining.insert(key);
@@ -106,11 +116,32 @@ impl Drain {
 
     /// The listeners of which a drain may end now, so that connections count.
     #[must_use]
-    pub fn undecided(&self, now: Instant, timeout: Duration) -> BTreeSet<Listener> {
-        let is_due = |(key, since): &(&Key, &Instant)| {
-            now.saturating_duration_since(**since) >= SETTLE.min(limit(key.0, timeout))
+    pub fn undecided(&self, timeout: Duration, now: Instant) -> BTreeSet<Listener> {
+        let may_end = self.may_end(timeout).filter(|(_, since)| *since <= now);
+        may_end.map(|(listener, _)| listener).collect()
+    }
+
+    /// When connections are to be counted next, if any server drains.
+    #[must_use]
+    pub fn due(&self, timeout: Duration) -> Option<Instant> {
+        let first = self.may_end(timeout).map(|(_, since)| since).min()?;
+        let again = self.counted.map(|counted| counted + COUNT.min(timeout));
+        Some(again.map_or(first, |again| first.max(again)))
+    }
+
+    /// Whether they are to be counted before anything else.
+    #[must_use]
+    pub fn is_late(&self, timeout: Duration, now: Instant) -> bool {
+        self.due(timeout)
+            .is_some_and(|due| due + COUNT.min(timeout) <= now)
+    }
+
+    /// For each server that drains, from when on its drain may end.
+    fn may_end(&self, timeout: Duration) -> impl Iterator<Item = (Listener, Instant)> {
+        let may_end = move |((listener, _), since): (&Key, &Instant)| {
+            (*listener, *since + SETTLE.min(limit(*listener, timeout)))
         };
-        self.since.iter().filter(is_due).map(|(key, _)| key.0).collect()
+        self.since.iter().map(may_end)
     }
 
     /// The servers that drain.
@@ -188,156 +219,4 @@ fn limit(listener: Listener, timeout: Duration) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::plan::{Step, plan};
-    use crate::table::fixture::{at, table};
-    use crate::table::{Family, Rules, Server};
-
-    const TIMEOUT: Duration = Duration::from_secs(30);
-
-    fn listener(protocol: Protocol) -> Listener {
-        Listener::marked(Family::V4, protocol, 80)
-    }
-
-    struct Scene {
-        drain: Drain,
-        start: Instant,
-        active: ActiveConnections,
-        ended: Vec<Ended>,
-    }
-
-    impl Scene {
-        fn new() -> Self {
-            Self {
-                drain: Drain::default(),
-                start: Instant::now(),
-                active: BTreeMap::new(),
-                ended: Vec::new(),
-            }
-        }
-
-        fn after(&mut self, seconds: u64, current: &Table, wanted: &Table) -> Table {
-            let mut wanted = wanted.clone();
-            let now = self.start + Duration::from_secs(seconds);
-            let current = Current {
-                now,
-                table: current,
-                active: &self.active,
-            };
-            self.ended = self.drain.extend(&mut wanted, current, TIMEOUT);
-            wanted
-        }
-
-        /// How the drain of a server ended with the last look.
-        fn ended(&self) -> Option<(Outcome, u32)> {
-            let [ended] = &self.ended[..] else { return None };
-            Some((ended.outcome, ended.connections))
-        }
-    }
-
-    #[test]
-    fn a_server_that_goes_away_gets_weight_0_first_even_without_connections() {
-        let tcp = listener(Protocol::TCP);
-        let mut scene = Scene::new();
-        let now = scene.after(0, &table(tcp, &[(1, 1), (2, 1)]), &table(tcp, &[(1, 1)]));
-        assert_eq!(now, table(tcp, &[(1, 1), (2, 0)]));
-        assert!(scene.drain.is_busy());
-    }
-
-    #[test]
-    fn it_is_removed_when_it_had_no_connections_for_a_moment() {
-        let tcp = listener(Protocol::TCP);
-        let mut scene = Scene::new();
-        let (draining, wanted) = (table(tcp, &[(1, 1), (2, 0)]), table(tcp, &[(1, 1)]));
-        scene.active.insert((tcp, at(2)), 1);
-        assert_eq!(scene.after(0, &draining, &wanted), draining);
-        scene.active.clear();
-        assert_eq!(scene.after(1, &draining, &wanted), draining);
-        assert_eq!(scene.after(2, &draining, &wanted), wanted);
-        assert_eq!(scene.ended(), Some((Outcome::Finished, 0)));
-        assert!(!scene.drain.is_busy());
-    }
-
-    #[test]
-    fn it_is_removed_when_its_time_is_over() {
-        let tcp = listener(Protocol::TCP);
-        let mut scene = Scene::new();
-        let (draining, wanted) = (table(tcp, &[(1, 1), (2, 0)]), table(tcp, &[(1, 1)]));
-        scene.active.insert((tcp, at(2)), 7);
-        assert_eq!(scene.after(0, &draining, &wanted), draining);
-        assert_eq!(scene.after(29, &draining, &wanted), draining);
-        assert_eq!(scene.ended(), None);
-        assert_eq!(scene.after(30, &draining, &wanted), wanted);
-        assert_eq!(scene.ended(), Some((Outcome::Cut, 7)));
-    }
-
-    #[test]
-    fn who_comes_back_gets_its_weight_and_its_full_time_back() {
-        let tcp = listener(Protocol::TCP);
-        let mut scene = Scene::new();
-        let (both, draining) = (table(tcp, &[(1, 1), (2, 1)]), table(tcp, &[(1, 1), (2, 0)]));
-        let one = table(tcp, &[(1, 1)]);
-        scene.active.insert((tcp, at(2)), 1);
-        scene.after(0, &draining, &one);
-        let back = scene.after(20, &draining, &both);
-        assert_eq!(scene.ended(), Some((Outcome::Returned, 1)));
-        assert_eq!(
-            plan(&draining, &back),
-            [Step::SetServer(tcp, at(2), Server::nat(Weight::NORMAL))]
-        );
-        assert_eq!(scene.after(40, &both, &one), draining);
-    }
-
-    #[test]
-    fn udp_moves_after_a_short_grace() {
-        let udp = listener(Protocol::UDP);
-        let mut scene = Scene::new();
-        let (draining, wanted) = (table(udp, &[(1, 1), (2, 0)]), table(udp, &[(1, 1)]));
-        scene.active.insert((udp, at(2)), 3);
-        assert_eq!(scene.after(0, &draining, &wanted), draining);
-        assert_eq!(scene.after(4, &draining, &wanted), draining);
-        assert_eq!(scene.after(5, &draining, &wanted), wanted);
-        assert_eq!(scene.ended(), Some((Outcome::Moved, 3)));
-    }
-
-    #[test]
-    fn a_removed_listener_loses_its_mark_at_once_and_its_service_when_drained() {
-        let tcp = listener(Protocol::TCP);
-        let mut scene = Scene::new();
-        scene.active.insert((tcp, at(1)), 1);
-        let none = Table {
-            rules: BTreeMap::from([(Family::V4, Rules::default())]),
-            ..Table::default()
-        };
-        let now = scene.after(0, &table(tcp, &[(1, 1)]), &none);
-        assert_eq!(now.services, table(tcp, &[(1, 0)]).services);
-        assert_eq!(now.rules, none.rules);
-        scene.active.clear();
-        assert_eq!(scene.after(2, &now, &none), none);
-    }
-
-    #[test]
-    fn an_adopted_draining_server_goes_like_any_other() {
-        let tcp = listener(Protocol::TCP);
-        let (draining, wanted) = (table(tcp, &[(1, 1), (2, 0)]), table(tcp, &[(1, 1)]));
-        let mut scene = Scene::new();
-        assert_eq!(scene.after(0, &draining, &wanted), draining);
-        assert_eq!(scene.after(2, &draining, &wanted), wanted);
-    }
-
-    #[test]
-    fn with_no_time_to_drain_a_server_goes_at_once() {
-        let tcp = listener(Protocol::TCP);
-        let mut wanted = table(tcp, &[]);
-        let current = table(tcp, &[(1, 1)]);
-        let active = ActiveConnections::new();
-        let current = Current {
-            now: Instant::now(),
-            table: &current,
-            active: &active,
-        };
-        Drain::default().extend(&mut wanted, current, Duration::ZERO);
-        assert_eq!(wanted, table(tcp, &[]));
-    }
-}
+mod tests;

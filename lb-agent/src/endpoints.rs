@@ -2,6 +2,7 @@
 
 mod slice;
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
@@ -24,8 +25,8 @@ pub struct Candidate {
     pub weight: u32,
 }
 
-/// Servers that may be used.
-pub type Candidates = BTreeMap<SocketAddr, Candidate>;
+/// Servers that may be used, sorted by address. None is there twice.
+pub type Candidates = Vec<(SocketAddr, Candidate)>;
 
 /// The servers that a port leads to.
 #[must_use]
@@ -53,10 +54,11 @@ fn given(endpoints: &[EndpointBackend], networks: Option<&[IpNetwork]>, port: u1
         let state = State::Ready;
         Some((SocketAddr::new(address, port), Candidate { state, weight }))
     };
-    endpoints.iter().filter_map(candidate).collect()
+    let all: BTreeMap<SocketAddr, Candidate> = endpoints.iter().filter_map(candidate).collect();
+    all.into_iter().collect()
 }
 
-/// Those of all slices, of both families. They weigh the same. The map is built as a whole: to grow it takes far longer.
+/// Those of all slices, of both families. They weigh the same.
 fn of_slices<'a>(
     slices: impl IntoIterator<Item = &'a Slice>,
     trust: &Trust,
@@ -71,8 +73,9 @@ fn of_slices<'a>(
         })
     };
     let mut found: Vec<_> = slices.into_iter().flat_map(of_slice).collect();
-    // While an endpoint moves between slices it is in two; the better word counts, and a map keeps the last.
-    found.sort_unstable();
+    // While an endpoint moves between slices it is in two; the better word counts.
+    found.sort_unstable_by_key(|(at, state)| (*at, Reverse(*state)));
+    found.dedup_by_key(|(at, _)| *at);
     let weight = Weight::NORMAL.0;
     let candidate = |(at, state)| (at, Candidate { state, weight });
     found.into_iter().map(candidate).collect()
@@ -80,9 +83,9 @@ fn of_slices<'a>(
 
 /// The state of those of a family that take new connections: ready; if none is, terminating and still serving.
 #[must_use]
-pub fn taking(candidates: &Candidates, family: Family) -> State {
+pub fn taking(candidates: &[(SocketAddr, Candidate)], family: Family) -> State {
     let is_ready =
-        |(at, it): (&SocketAddr, &Candidate)| it.state == State::Ready && Family::of(at.ip()) == family;
+        |(at, it): &(SocketAddr, Candidate)| it.state == State::Ready && Family::of(at.ip()) == family;
     if candidates.iter().any(is_ready) {
         State::Ready
     } else {
@@ -146,9 +149,9 @@ pub(crate) mod tests {
     }
 
     /// Those that take new connections.
-    fn takers(candidates: &Candidates, family: Family) -> BTreeSet<SocketAddr> {
+    fn takers(candidates: &[(SocketAddr, Candidate)], family: Family) -> BTreeSet<SocketAddr> {
         let state = taking(candidates, family);
-        let fits = |(at, it): &(&SocketAddr, &Candidate)| it.state == state && Family::of(at.ip()) == family;
+        let fits = |(at, it): &&(SocketAddr, Candidate)| it.state == state && Family::of(at.ip()) == family;
         candidates.iter().filter(fits).map(|(at, _)| *at).collect()
     }
 

@@ -1,26 +1,29 @@
 //! What the kernel should hold, or does hold: services, their servers, and the rules that lead packets to them.
 //! Pure: knows neither Kubernetes, nor netlink, nor iptables.
 
+mod blocks;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod listener;
 mod path;
 mod rules;
 mod server;
-mod servers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+pub use blocks::Blocks;
 pub use listener::{Family, Listener, MARK_BIT, Mark};
 pub use path::{Path, PathMark, path_marks};
 pub use rules::{MarkRule, Rules};
 pub use server::{Forwarding, Persistence, Scheduler, Scheduling, Server, Tunnel, Weight};
-pub use servers::Servers;
 
 #[cfg(test)]
 pub(crate) use listener::tests::listeners;
+
+/// The servers of a service.
+pub type Servers = Blocks<Server>;
 
 /// One service: how it schedules, and its servers.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -108,6 +108,7 @@ mod tests {
             now,
             table,
             active: &NOBODY,
+            is_counted: true,
         }
     }
 

@@ -48,7 +48,6 @@ impl Agent {
             observed,
             steps: 0,
             drift: 0,
-            is_draining: false,
             ended: Vec::new(),
             next_look: None,
         }));
@@ -80,7 +79,6 @@ impl Agent {
             Ok(converged) => {
                 self.failures = 0;
                 self.trouble = None;
-                self.is_draining = converged.is_draining;
                 self.drains.note(&converged.ended, Timestamp::now());
                 self.outlets.metrics.drained(&converged.ended);
                 self.next_look = converged.next_look.map(Instant::from_std);
@@ -93,6 +91,7 @@ impl Agent {
             }
             Err(error) => {
                 self.failures = self.failures.saturating_add(1);
+                self.next_look = None;
                 let trouble = Trouble::from(&error);
                 self.outlets.metrics.failed(trouble.reason);
                 if self.trouble.as_ref() != Some(&trouble) {

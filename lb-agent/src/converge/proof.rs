@@ -21,10 +21,10 @@ pub(super) struct Proof {
 }
 
 impl Proof {
-    /// These were changed.
-    pub(super) fn demand(&mut self, spots: impl Iterator<Item = Spot>) {
+    /// These were changed now.
+    pub(super) fn demand(&mut self, spots: impl Iterator<Item = Spot>, now: Instant) {
         self.spots.extend(spots);
-        self.due = (!self.spots.is_empty()).then(|| Instant::now() + QUIET);
+        self.due = (!self.spots.is_empty()).then(|| now + QUIET);
     }
 
     /// All was read.
@@ -36,10 +36,6 @@ impl Proof {
     /// When to read back.
     pub(super) fn due(&self) -> Option<Instant> {
         self.due
-    }
-
-    pub(super) fn is_due(&self) -> bool {
-        self.due.is_some_and(|due| due <= Instant::now())
     }
 
     /// What to read back now.
@@ -80,11 +76,12 @@ mod tests {
     #[test]
     fn what_was_changed_is_read_back_once() {
         let mut proof = Proof::default();
-        proof.demand([step(80), step(81)].iter().filter_map(Step::spot));
-        assert!(proof.due().is_some() && !proof.is_due());
+        let now = Instant::now();
+        proof.demand([step(80), step(81)].iter().filter_map(Step::spot), now);
+        assert_eq!(proof.due(), Some(now + QUIET));
         assert_eq!(proof.take().len(), 2);
         assert_eq!(proof.due(), None);
-        proof.demand(std::iter::empty());
+        proof.demand(std::iter::empty(), now);
         assert_eq!(proof.due(), None);
     }
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
-use ipvs::{Counters, DestinationEntry};
+use ipvs::{Counters, Destination, DestinationEntry};
 
 use super::Observed;
 use crate::kernel;
@@ -64,13 +64,20 @@ impl Observed {
         }
         let destination = kernel::destination(at, server);
         let entries = Arc::make_mut(self.entries.entry(listener).or_default());
-        let entry = entries.entry(at).or_insert_with(|| DestinationEntry {
-            destination,
-            active_connections: 0,
-            inactive_connections: 0,
-            persistent_connections: 0,
-            counters: Counters::default(),
-        });
-        entry.destination = destination;
+        match entries.get_mut(&at) {
+            Some(entry) => entry.destination = destination,
+            None => drop(entries.insert(at, fresh(destination))),
+        }
+    }
+}
+
+/// A server that was added just now.
+fn fresh(destination: Destination) -> DestinationEntry {
+    DestinationEntry {
+        destination,
+        active_connections: 0,
+        inactive_connections: 0,
+        persistent_connections: 0,
+        counters: Counters::default(),
     }
 }

@@ -83,12 +83,13 @@ impl Reader<'_> {
     }
 
     fn servers(&mut self, listener: Listener, scheduling: Scheduling) -> Result<(), Error> {
-        let entries = self.client.destinations(&kernel::id(listener))?;
+        let mut entries = self.client.destinations(&kernel::id(listener))?;
+        // The kernel puts new servers before the old ones.
+        entries.reverse();
         let Observed {
             table, entries: all, ..
         } = &mut *self.observed;
-        // The kernel puts new servers before the old ones.
-        if !entries.is_sorted_by(|one, next| one.destination.addr >= next.destination.addr) {
+        if !entries.is_sorted_by_key(|entry| entry.destination.addr) {
             table.unordered.insert(listener);
         }
         let server = |entry: &DestinationEntry| (entry.destination.addr, kernel::server(entry));

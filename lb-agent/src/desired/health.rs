@@ -65,6 +65,9 @@ impl Desired {
 
     /// Leaves the servers that fail out of the table, unless all of a listener do.
     pub(super) fn leave_out_failing(&mut self, inputs: &Inputs<'_>) {
+        if self.targets.is_empty() {
+            return;
+        }
         if self.is_switching(inputs) {
             return self.keep_ways(inputs);
         }

@@ -1,27 +1,33 @@
-//! The servers of a service, in blocks that tables share: of ten thousand servers one changes, and only the block that
-//! it is in is copied and compared.
+//! What is known of the servers of a service, in blocks that copies share: of ten thousand servers one changes, and only
+//! the block that it is in is copied and compared.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::Server;
 use crate::along::{along, apart};
 
 /// Addresses that are equal but for so many bits are of one block.
 const BITS: u32 = 6;
 
 /// Sorted by address, and never empty.
-type Block = Vec<(SocketAddr, Server)>;
+type Block<V> = Vec<(SocketAddr, V)>;
 
-/// The servers of a service, in the order of their addresses.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Servers {
+/// Something of each server of a service, in the order of their addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blocks<V> {
     /// By the least address that each may have.
-    blocks: BTreeMap<IpAddr, Arc<Block>>,
+    blocks: BTreeMap<IpAddr, Arc<Block<V>>>,
 }
 
-impl Servers {
+impl<V> Default for Blocks<V> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<V> Blocks<V> {
     /// None.
     #[must_use]
     pub const fn new() -> Self {
@@ -43,14 +49,8 @@ impl Servers {
     }
 
     /// All, in order.
-    pub fn iter(&self) -> impl Iterator<Item = (&SocketAddr, &Server)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&SocketAddr, &V)> {
         self.blocks.values().flat_map(|block| pairs(block))
-    }
-
-    /// All, to be changed. All are copied that others share.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&SocketAddr, &mut Server)> {
-        let blocks = self.blocks.values_mut();
-        blocks.flat_map(|block| Arc::make_mut(block).iter_mut().map(|(at, server)| (&*at, server)))
     }
 
     /// The addresses.
@@ -58,9 +58,9 @@ impl Servers {
         self.iter().map(|(at, _)| at)
     }
 
-    /// The servers without their addresses.
-    pub fn values(&self) -> impl Iterator<Item = &Server> {
-        self.iter().map(|(_, server)| server)
+    /// All without their addresses.
+    pub fn values(&self) -> impl Iterator<Item = &V> {
+        self.iter().map(|(_, value)| value)
     }
 
     /// The greatest address.
@@ -70,19 +70,12 @@ impl Servers {
         block.last().map(|(at, _)| at)
     }
 
-    /// The server at an address.
+    /// That of the server at an address.
     #[must_use]
-    pub fn get(&self, at: &SocketAddr) -> Option<&Server> {
+    pub fn get(&self, at: &SocketAddr) -> Option<&V> {
         let block = self.blocks.get(&block_of(at))?;
         let found = place(block, at).ok()?;
-        block.get(found).map(|(_, server)| server)
-    }
-
-    /// The server at an address, to be changed.
-    pub fn get_mut(&mut self, at: &SocketAddr) -> Option<&mut Server> {
-        let block = self.blocks.get_mut(&block_of(at))?;
-        let found = place(block, at).ok()?;
-        Arc::make_mut(block).get_mut(found).map(|(_, server)| server)
+        block.get(found).map(|(_, value)| value)
     }
 
     /// Whether there is one at the address.
@@ -91,42 +84,79 @@ impl Servers {
         self.get(at).is_some()
     }
 
-    /// Puts a server at an address, and tells which was there.
-    pub fn insert(&mut self, at: SocketAddr, server: Server) -> Option<Server> {
+    /// Each address in order, with what either has there, except of blocks that both share.
+    pub(crate) fn beside<'a>(
+        &'a self,
+        other: &'a Self,
+    ) -> impl Iterator<Item = (&'a SocketAddr, Option<&'a V>, Option<&'a V>)> {
+        let all = |block: Option<&'a Block<V>>| block.into_iter().flat_map(pairs);
+        let blocks = apart(&self.blocks, &other.blocks);
+        blocks.flat_map(move |(_, is, shall)| along(all(is), all(shall)))
+    }
+}
+
+impl<V: Clone> Blocks<V> {
+    /// All, to be changed. All are copied that others share.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&SocketAddr, &mut V)> {
+        let blocks = self.blocks.values_mut();
+        blocks.flat_map(|block| Arc::make_mut(block).iter_mut().map(|(at, value)| (&*at, value)))
+    }
+
+    /// That of the server at an address, to be changed.
+    pub fn get_mut(&mut self, at: &SocketAddr) -> Option<&mut V> {
+        let block = self.blocks.get_mut(&block_of(at))?;
+        let found = place(block, at).ok()?;
+        Arc::make_mut(block).get_mut(found).map(|(_, value)| value)
+    }
+
+    /// Puts it at an address, and tells what was there.
+    pub fn insert(&mut self, at: SocketAddr, value: V) -> Option<V> {
         let block = Arc::make_mut(self.blocks.entry(block_of(&at)).or_default());
         match place(block, &at) {
-            Ok(found) => block
-                .get_mut(found)
-                .map(|(_, old)| std::mem::replace(old, server)),
+            Ok(found) => block.get_mut(found).map(|(_, old)| std::mem::replace(old, value)),
             Err(between) => {
-                block.insert(between, (at, server));
+                block.insert(between, (at, value));
                 None
             }
         }
     }
 
-    /// Removes the server at an address, and tells which it was.
-    pub fn remove(&mut self, at: &SocketAddr) -> Option<Server> {
+    /// Removes what is at an address, and tells what it was.
+    pub fn remove(&mut self, at: &SocketAddr) -> Option<V> {
         let first = block_of(at);
         let block = self.blocks.get_mut(&first)?;
         let found = place(block, at).ok()?;
-        let (_, server) = Arc::make_mut(block).remove(found);
+        let (_, value) = Arc::make_mut(block).remove(found);
         if block.is_empty() {
             self.blocks.remove(&first);
         }
-        Some(server)
+        Some(value)
     }
 
     /// Keeps only those.
-    pub fn retain(&mut self, keeps: impl Fn(&SocketAddr, &Server) -> bool) {
+    pub fn retain(&mut self, keeps: impl Fn(&SocketAddr, &V) -> bool) {
         self.blocks.retain(|_, block| {
-            if !pairs(block).all(|(at, server)| keeps(at, server)) {
-                Arc::make_mut(block).retain(|(at, server)| keeps(at, server));
+            if !pairs(block).all(|(at, value)| keeps(at, value)) {
+                Arc::make_mut(block).retain(|(at, value)| keeps(at, value));
             }
             !block.is_empty()
         });
     }
 
+    /// Puts in a part of a block, in order and without doubles.
+    fn put(&mut self, first: IpAddr, part: Block<V>) {
+        match self.blocks.entry(first) {
+            Entry::Vacant(vacant) => drop(vacant.insert(Arc::new(part))),
+            Entry::Occupied(_) => {
+                for (at, value) in part {
+                    self.insert(at, value);
+                }
+            }
+        }
+    }
+}
+
+impl<V: PartialEq> Blocks<V> {
     /// Shares with `other` the blocks that are equal there.
     pub(super) fn share(&mut self, other: &Self) {
         for (first, block) in &mut self.blocks {
@@ -136,24 +166,14 @@ impl Servers {
             }
         }
     }
-
-    /// Each address in order, with the server that either has there, except of blocks that both share.
-    pub(crate) fn beside<'a>(
-        &'a self,
-        other: &'a Self,
-    ) -> impl Iterator<Item = (&'a SocketAddr, Option<&'a Server>, Option<&'a Server>)> {
-        let servers = |block: Option<&'a Block>| block.into_iter().flat_map(pairs);
-        let blocks = apart(&self.blocks, &other.blocks);
-        blocks.flat_map(move |(_, is, shall)| along(servers(is), servers(shall)))
-    }
 }
 
-fn pairs(block: &Block) -> impl Iterator<Item = (&SocketAddr, &Server)> {
-    block.iter().map(|(at, server)| (at, server))
+fn pairs<V>(block: &Block<V>) -> impl Iterator<Item = (&SocketAddr, &V)> {
+    block.iter().map(|(at, value)| (at, value))
 }
 
 /// Where in its block an address is, or would be.
-fn place(block: &Block, at: &SocketAddr) -> Result<usize, usize> {
+fn place<V>(block: &Block<V>, at: &SocketAddr) -> Result<usize, usize> {
     block.binary_search_by(|(other, _)| other.cmp(at))
 }
 
@@ -165,32 +185,40 @@ fn block_of(at: &SocketAddr) -> IpAddr {
     }
 }
 
-impl Extend<(SocketAddr, Server)> for Servers {
-    fn extend<I: IntoIterator<Item = (SocketAddr, Server)>>(&mut self, servers: I) {
-        for (at, server) in servers {
-            self.insert(at, server);
+/// Of a list that is sorted whole blocks are taken at once.
+impl<V: Clone> Extend<(SocketAddr, V)> for Blocks<V> {
+    fn extend<I: IntoIterator<Item = (SocketAddr, V)>>(&mut self, all: I) {
+        let mut all = all.into_iter().peekable();
+        while let Some((at, value)) = all.next() {
+            let (first, mut last) = (block_of(&at), at);
+            let mut part = vec![(at, value)];
+            while let Some(next) = all.next_if(|(at, _)| last < *at && block_of(at) == first) {
+                last = next.0;
+                part.push(next);
+            }
+            self.put(first, part);
         }
     }
 }
 
-impl FromIterator<(SocketAddr, Server)> for Servers {
-    fn from_iter<I: IntoIterator<Item = (SocketAddr, Server)>>(servers: I) -> Self {
-        let mut all = Self::default();
-        all.extend(servers);
-        all
+impl<V: Clone> FromIterator<(SocketAddr, V)> for Blocks<V> {
+    fn from_iter<I: IntoIterator<Item = (SocketAddr, V)>>(all: I) -> Self {
+        let mut blocks = Self::new();
+        blocks.extend(all);
+        blocks
     }
 }
 
-impl<const N: usize> From<[(SocketAddr, Server); N]> for Servers {
-    fn from(servers: [(SocketAddr, Server); N]) -> Self {
-        servers.into_iter().collect()
+impl<V: Clone, const N: usize> From<[(SocketAddr, V); N]> for Blocks<V> {
+    fn from(all: [(SocketAddr, V); N]) -> Self {
+        all.into_iter().collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::Weight;
+    use crate::table::{Server, Servers, Weight};
     use proptest::collection::vec;
     use proptest::prelude::*;
 
