@@ -61,6 +61,7 @@ impl Suite for Convergence {
             section.pictures.push((name.clone(), picture(setting, &values)?));
             let _ = write!(section.text, "\n![{setting}]({name}.svg)\n\n{}", table(&values));
             section.text += &split(setting, records);
+            section.text += &between_looks(setting, records);
         }
         section.text += &how_exact(records);
         section.text += &told::text(records);
@@ -191,6 +192,28 @@ fn split(setting: &str, records: &Records) -> String {
     )
 }
 
+/// A server arrives between two looks, and counts from the later one.
+fn between_looks(setting: &str, records: &Records) -> String {
+    let (times, looks) = (
+        records.of(CONVERGENCE, setting).by(OURS),
+        records.of(RESOLUTION, setting).by(OURS),
+    );
+    let earliest = |record: &Record| {
+        let look = looks.0.iter().find(|look| look.round == record.round)?;
+        Some((record.value - look.value).max(0.0))
+    };
+    let earliest: Vec<f64> = times.0.iter().filter_map(earliest).collect();
+    let (Some(least), Some(most)) = (quantile(&earliest, 0.99), quantile(&times.values(), 0.99)) else {
+        return String::new();
+    };
+    format!(
+        "\nA server arrives between two looks and counts as seen by the later one. If all had arrived with the earlier one, 99 \
+         of 100 of ours had taken at most {} ms; as they count it is {} ms.\n",
+        Number(least),
+        Number(most)
+    )
+}
+
 fn how_exact(records: &Records) -> String {
     let longest = |figure: &str, contender: Option<&str>| {
         let of = |record: &&Record| {
@@ -235,6 +258,7 @@ mod tests {
                 .0
                 .push(record(CONVERGENCE, "kube-proxy, ipvs", round, 80.0));
             records.0.push(record(WRITTEN, OURS, round, 5.0));
+            records.0.push(record(RESOLUTION, OURS, round, 15.0));
         }
         records.0.push(record(AGENT, OURS, 0, 25.0));
         let section = Convergence.section(&records).unwrap();
@@ -247,5 +271,7 @@ mod tests {
             section.text
         );
         assert!(section.text.contains("the rest, 15.0 ms"), "{}", section.text);
+        let between = "at most 25.0 ms; as they count it is 40.0 ms";
+        assert!(section.text.contains(between), "{}", section.text);
     }
 }

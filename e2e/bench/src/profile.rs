@@ -1,6 +1,7 @@
 //! Where our agent spends its instructions while it programs tables: callgrind, on the real kernel.
 
 mod annotated;
+mod slices;
 mod words;
 
 use std::process::Command;
@@ -25,6 +26,8 @@ pub struct Profile;
 
 /// The largest table.
 const SERVERS: usize = 10_000;
+/// The servers of a large Service.
+const ENDPOINTS: usize = 1000;
 /// So many functions are told.
 const TOLD: usize = 12;
 /// Whose instructions count: what [`Profiled`] wraps around ours.
@@ -37,16 +40,19 @@ enum Work {
     Fill,
     /// One change after the other, in a full table.
     Changes,
+    /// One slice after the other, of a large Service.
+    Slices,
 }
 
 impl Work {
-    const ALL: [Self; 2] = [Self::Fill, Self::Changes];
+    const ALL: [Self; 3] = [Self::Fill, Self::Changes, Self::Slices];
 
     /// The name of the setting.
     fn name(self) -> &'static str {
         match self {
             Self::Fill => "from nothing",
             Self::Changes => "single changes",
+            Self::Slices => "changed slices",
         }
     }
 
@@ -55,6 +61,7 @@ impl Work {
         match self {
             Self::Fill => "fill",
             Self::Changes => "changes",
+            Self::Slices => "slices",
         }
     }
 }
@@ -144,16 +151,30 @@ pub struct Profiled {
 impl Profiled {
     /// Does it.
     pub fn run(&self) -> Result<()> {
+        if self.work == Work::Slices {
+            return self.follow_slices();
+        }
         let mut ours = Ours::new();
         let (empty, mut table) = (Table::default(), Spread::One.table(SERVERS));
         if self.work == Work::Fill {
-            return profiled(&mut ours, &empty, &table);
+            return profiled(|| ours.lead(&empty, &table).map(drop));
         }
         ours.lead(&empty, &table)?;
         for change in 0..self.changes {
             let before = table.clone();
             Spread::One.weigh(&mut table, change * SERVERS / self.changes, 2);
-            profiled(&mut ours, &before, &table)?;
+            profiled(|| ours.lead(&before, &table).map(drop))?;
+        }
+        Ok(())
+    }
+
+    fn follow_slices(&self) -> Result<()> {
+        let mut slices = slices::made_up(ENDPOINTS)?;
+        let mut agent = slices::Agent::new(&slices)?;
+        for _ in 0..self.changes {
+            let (changed, _) = slices.replace_one();
+            let text = serde_json::to_string(&changed)?;
+            profiled(|| agent.change(&text))?;
         }
         Ok(())
     }
@@ -161,8 +182,8 @@ impl Profiled {
 
 /// Its instructions count, and those of what it calls.
 #[inline(never)]
-fn profiled(ours: &mut Ours, current: &Table, wanted: &Table) -> Result<()> {
-    ours.lead(current, wanted).map(drop)
+fn profiled(work: impl FnOnce() -> Result<()>) -> Result<()> {
+    work()
 }
 
 impl Suite for Profile {

@@ -6,7 +6,9 @@
 
 pub mod eyes;
 pub mod fleet;
+mod newest;
 pub mod node;
 pub mod rival;
+pub mod slices;
 pub mod watch;
 pub mod wire;

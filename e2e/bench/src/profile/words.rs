@@ -15,6 +15,7 @@ pub(super) fn section(records: &Records) -> Section {
             let of = match work {
                 Work::Fill => "10,000 servers of one service, from nothing",
                 Work::Changes => "Single changes of weights in that table",
+                Work::Slices => "One server replaced in a slice of 100 endpoints, among 1,000",
             };
             let _ = write!(
                 text,
@@ -50,8 +51,8 @@ fn table(own: &Records, inclusive: &Records) -> String {
 }
 
 const INTRODUCTION: &str = "Which functions take which part of the instructions, counted by callgrind. The agent's own way \
-(plan, encode, send, wait for the acknowledgment) runs in a node's kernel with IPVS; what the kernel itself does for it is \
-outside of the count. Instructions are no time: a wait counts nothing, and memory that is far away counts no more than a \
+(plan, encode, send, wait for the acknowledgment; of slices also reading their text before, and the status after) runs in a \
+node's kernel with IPVS; what the kernel itself does for it is outside of the count. Instructions are no time: a wait counts nothing, and memory that is far away counts no more than a \
 register. *Itself* names every function, of libraries too; *with what it calls* only the agent's own.
 ";
 
@@ -65,4 +66,10 @@ What was mended because of it:
 - To walk along both tables was most of what was left of a change among 10,000 servers. Tables now share what is equal of
   them, by services and by blocks of neighbouring servers: only the block that changed is compared and copied.
 - The connections of servers that go were read with every change. Now they are read when a drain may end.
+- While changes of a Service followed each other, a drain could end at each of them, so each read all of its servers first. Now
+  a change goes first; connections are counted when there is nothing else to do, once a second, and at most a second late.
+- What the kernel had acknowledged shared nothing with what was wanted, so that change after change more blocks were walked
+  along again. Now both share it as soon as it is acknowledged.
+- The counters of all servers of a service were copied when one of them changed. Now they lie in shared blocks too, and blocks
+  are made at once of what is sorted, as it comes from slices and from the kernel.
 ";

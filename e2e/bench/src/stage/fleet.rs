@@ -1,9 +1,9 @@
 //! A Service of made-up servers: no pod has their addresses, but whoever programs a kernel does not know that.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddrV4;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use e2e::cluster::Space;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -11,13 +11,10 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
+use super::slices::{PORT, Slices};
 use super::watch::now;
 use super::wire::Span;
 
-/// As many as the controller of Kubernetes puts into a slice.
-const PER_SLICE: usize = 100;
-/// The port of all servers.
-pub const PORT: u16 = 8080;
 /// So many requests are on their way at a time.
 const AT_ONCE: usize = 8;
 
@@ -46,9 +43,7 @@ impl Audience {
 pub struct Fleet {
     /// The Service's name.
     pub name: String,
-    slices: Vec<EndpointSlice>,
-    /// How many addresses were used.
-    used: u32,
+    slices: Slices,
 }
 
 /// A change that was written.
@@ -71,44 +66,12 @@ impl Fleet {
             "spec": {"ports": [{"name": "http", "port": 80, "targetPort": PORT}]},
         });
         space.apply(&service.to_string())?;
-        let mut fleet = Self {
+        let fleet = Self {
             name: name.to_owned(),
-            slices: Vec::new(),
-            used: 0,
+            slices: Slices::new((name, &space.name), &labels, size)?,
         };
-        let mut left = size;
-        while left > 0 {
-            let count = left.min(PER_SLICE);
-            let slice = fleet.slice(&space.name, &labels, count)?;
-            fleet.slices.push(slice);
-            left -= count;
-        }
         space.run(|client| fleet.write_all(client, &space.name))?;
         Ok(fleet)
-    }
-
-    fn slice(&mut self, namespace: &str, labels: &Value, count: usize) -> Result<EndpointSlice> {
-        let endpoint = |address: Ipv4Addr| {
-            json!({
-                "addresses": [address], "conditions": {"ready": true, "serving": true, "terminating": false},
-                "targetRef": {"kind": "Pod", "namespace": namespace, "name": format!("made-up-{address}")},
-            })
-        };
-        let endpoints: Vec<Value> = (0..count).map(|_| endpoint(self.next_address())).collect();
-        let name = format!("{}-{}", self.name, self.slices.len());
-        let slice = json!({
-            "metadata": {"name": name, "namespace": namespace, "labels": labels},
-            "addressType": "IPv4", "endpoints": endpoints,
-            "ports": [{"name": "http", "port": PORT, "protocol": "TCP"}],
-        });
-        serde_json::from_value(slice).context("a slice")
-    }
-
-    /// Addresses are never used again, so that what is new is told from what was there.
-    fn next_address(&mut self) -> Ipv4Addr {
-        let address = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 200, 0, 1)) + self.used);
-        self.used += 1;
-        address
     }
 
     async fn write_all(&self, client: Client, namespace: &str) -> Result<()> {
@@ -117,7 +80,7 @@ impl Fleet {
             let api = api.clone();
             async move { api.create(&PostParams::default(), &slice).await }
         };
-        let all = stream::iter(self.slices.clone())
+        let all = stream::iter(self.slices.all().to_vec())
             .map(create)
             .buffer_unordered(AT_ONCE);
         all.try_for_each(|_| async { Ok(()) }).await?;
@@ -132,7 +95,7 @@ impl Fleet {
         (count, pace): (u32, Duration),
         watch: impl FnOnce(Span) -> Result<()>,
     ) -> Result<Vec<Change>> {
-        let changes: Vec<_> = (0..count).map(|_| self.replace_one()).collect();
+        let changes: Vec<_> = (0..count).map(|_| self.slices.replace_one()).collect();
         let (Some((_, first)), Some((_, last))) = (changes.first(), changes.last()) else {
             return Ok(Vec::new());
         };
@@ -164,16 +127,6 @@ impl Fleet {
                 .buffered(AT_ONCE);
             all.try_collect().await
         })
-    }
-
-    fn replace_one(&mut self) -> (EndpointSlice, SocketAddrV4) {
-        let address = self.next_address();
-        let number = usize::try_from(self.used).unwrap_or_default();
-        let at = number % self.slices.len();
-        let slice = &mut self.slices[at];
-        let place = (number / 7) % slice.endpoints.len();
-        slice.endpoints[place].addresses = vec![address.to_string()];
-        (slice.clone(), SocketAddrV4::new(address, PORT))
     }
 }
 

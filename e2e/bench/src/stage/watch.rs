@@ -1,18 +1,17 @@
 //! Sees when a kernel holds a server, with other eyes than those of who put it there.
 #![allow(clippy::disallowed_methods, reason = "threads that pause, and no runtime")]
 
-use std::fs::File;
-use std::io::Read;
+use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::AsFd;
-use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
+use super::newest::Ipvs;
 use super::wire::{Kernel, Sight, Span, Watched};
 
 /// The file that a rival's iptables commands lock, which no others use.
@@ -22,8 +21,6 @@ pub const LOCK: &str = "/run/plb-bench-xtables.lock";
 pub const PATIENCE: Duration = Duration::from_mins(1);
 /// iptables is asked so often at least whether patience is over, in milliseconds.
 const TURN: u8 = 100;
-/// New servers stand first in the list, behind the few services there are: this much of it is enough.
-const ENOUGH: usize = 16 * 1024;
 /// So many characters of it tell what is wrong.
 const TOLD: usize = 1000;
 
@@ -37,7 +34,13 @@ pub fn now() -> u64 {
 /// A watch that has begun, in the network namespace of the calling thread.
 pub struct Watch {
     watched: Watched,
-    commands: Option<Inotify>,
+    means: Means,
+}
+
+/// By what changes are noticed.
+enum Means {
+    Asking(Ipvs),
+    Commands(Inotify),
 }
 
 /// What a kernel holds.
@@ -53,11 +56,11 @@ struct Look {
 impl Watch {
     /// Begins.
     pub fn begin(watched: Watched) -> Result<Self> {
-        let commands = match watched.kernel {
-            Kernel::Ipvs => None,
-            Kernel::Iptables => Some(watch_lock()?),
+        let means = match watched.kernel {
+            Kernel::Ipvs => Means::Asking(Ipvs::find()?),
+            Kernel::Iptables => Means::Commands(watch_lock()?),
         };
-        Ok(Self { watched, commands })
+        Ok(Self { watched, means })
     }
 
     /// Tells of each server that is newer than those before, until the last is there. If it does not come, the beginning
@@ -82,7 +85,7 @@ impl Watch {
                     not_before,
                 })?;
                 if server == last {
-                    return Ok(None);
+                    return self.confirm(last).map(|()| None);
                 }
                 newest = Some(server);
                 end = Instant::now() + PATIENCE;
@@ -94,24 +97,36 @@ impl Watch {
 
     /// None if nothing can have changed.
     fn look(&self) -> Result<Option<Look>> {
-        match &self.commands {
-            None => {
+        match &self.means {
+            Means::Asking(ipvs) => {
                 std::thread::sleep(self.watched.pause);
-                look_at_ipvs().map(Some)
+                look_at_ipvs(ipvs).map(Some)
             }
-            Some(commands) => look_at_iptables(commands),
+            Means::Commands(commands) => look_at_iptables(commands),
         }
+    }
+
+    /// The list for people has it too.
+    fn confirm(&self, server: SocketAddrV4) -> Result<()> {
+        if self.watched.kernel == Kernel::Ipvs {
+            let text = fs::read_to_string("/proc/thread-self/net/ip_vs")?;
+            ensure!(
+                text.lines().filter_map(listed).any(|it| it == server),
+                "no {server} in {text}"
+            );
+        }
+        Ok(())
     }
 }
 
-fn look_at_ipvs() -> Result<Look> {
+fn look_at_ipvs(ipvs: &Ipvs) -> Result<Look> {
     let begun = now();
-    let text = beginning("/proc/thread-self/net/ip_vs".as_ref())?;
+    let servers = ipvs.newest()?;
     Ok(Look {
         begun,
         ended: now(),
-        servers: text.lines().filter_map(listed).collect(),
-        text,
+        text: format!("{servers:?}"),
+        servers,
     })
 }
 
@@ -144,18 +159,6 @@ fn watch_lock() -> Result<Inotify> {
     let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
     inotify.add_watch(LOCK, AddWatchFlags::IN_CLOSE)?;
     Ok(inotify)
-}
-
-fn beginning(path: &Path) -> Result<String> {
-    let mut file = File::open(path).with_context(|| path.display().to_string())?;
-    let (mut text, mut page) = (Vec::new(), [0; 4096]);
-    while text.len() < ENOUGH {
-        match file.read(&mut page)? {
-            0 => break,
-            length => text.extend_from_slice(&page[..length]),
-        }
-    }
-    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// A server with a weight in `/proc/net/ip_vs`: `  -> 0AC80001:1F90      Masq    1      0          0`.

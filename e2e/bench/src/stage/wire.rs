@@ -54,7 +54,7 @@ pub enum Who {
 /// How a kernel balances, and so how it is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kernel {
-    /// By IPVS: its list is read again and again.
+    /// By IPVS: it is asked for its newest servers again and again.
     Ipvs,
     /// By iptables: each end of an iptables command is looked at.
     Iptables,
