@@ -196,7 +196,12 @@ impl Dataplane {
                 _ => {}
             }
         }
-        observed.table.share(wanted);
+        let changed: BTreeSet<Spot> = steps.iter().filter_map(Step::spot).collect();
+        for spot in changed {
+            if let Spot::Listener(listener) = spot {
+                observed.table.share_one(listener, wanted);
+            }
+        }
         observed.table.rules.clear();
         self.compare_rules(&mut observed, &wanted.rules);
         observed

@@ -100,14 +100,14 @@ impl Table {
     /// Shares with `other` what is equal there of the services: it is held once, and found equal at once.
     pub fn share(&mut self, other: &Self) {
         for (listener, service) in &mut self.services {
-            let Some(same) = other.services.get(listener) else {
-                continue;
-            };
-            if same == service {
-                service.clone_from(same);
-            } else {
-                Arc::make_mut(service).servers.share(&same.servers);
-            }
+            share(*listener, service, other);
+        }
+    }
+
+    /// The same of one service.
+    pub fn share_one(&mut self, listener: Listener, other: &Self) {
+        if let Some(service) = self.services.get_mut(&listener) {
+            share(listener, service, other);
         }
     }
 
@@ -121,6 +121,17 @@ impl Table {
     #[must_use]
     pub fn server_count(&self) -> usize {
         self.services.values().map(|service| service.servers.len()).sum()
+    }
+}
+
+fn share(listener: Listener, service: &mut Arc<Service>, other: &Table) {
+    let Some(same) = other.services.get(&listener) else {
+        return;
+    };
+    if same == service {
+        service.clone_from(same);
+    } else {
+        Arc::make_mut(service).servers.share(&same.servers);
     }
 }
 
