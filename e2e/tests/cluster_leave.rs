@@ -7,12 +7,12 @@ use e2e::cluster::{AGENTS, Steady, fixtures, in_namespace, until};
 use std::time::{Duration, Instant};
 
 const PLB: &str = "ports: [{name: http, port: 80, targetPort: 8080}], scheduler: {name: rr}, \
-                   redundancy: {replicas: 1}, drainTimeoutSeconds: 60";
+                   redundancy: {replicas: 1}, drainTimeoutSeconds: 120";
 const INTERVAL: Duration = Duration::from_millis(50);
 /// An agent stays 5 s in any case.
 const LONGER: Duration = Duration::from_secs(9);
 /// Long before its drain time is over.
-const SOON: Duration = Duration::from_secs(40);
+const SOON: Duration = Duration::from_secs(80);
 
 #[test]
 fn who_is_connected_is_served_to_the_end() -> Result<()> {
