@@ -75,7 +75,7 @@ pub enum Error {
 /// What is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
-    /// Services with servers that go; all else is taken to be as we left it.
+    /// What is due: services that were changed, or of which a drain may end. All else is taken to be as we left it.
     Draining,
     /// IPVS; rules are taken to be as we left them.
     Servers,
