@@ -128,6 +128,7 @@ struct Place {
 fn measure_all(stage: &Stage<'_>, setting: &'static str, plan: Plan, records: &mut Records) -> Result<()> {
     for round in 0..rounds(stage.servers(), plan) {
         let mut contenders = stage.contenders()?;
+        contenders.retain(|contender| contender.is_due(round));
         // The first run after a change pays for it, so it does not count.
         if let Some(last) = contenders.last().filter(|_| round == 0) {
             wrk::run(last.address, 1)?;
@@ -151,7 +152,7 @@ fn measure_all(stage: &Stage<'_>, setting: &'static str, plan: Plan, records: &m
 
 /// More where backends and rivals are compared than where the picture only needs a point.
 fn rounds(servers: usize, plan: Plan) -> u32 {
-    plan.pick(if servers == COMMON { 8 } else { 4 }, 1)
+    plan.pick(if servers == COMMON { 12 } else { 6 }, 1)
 }
 
 /// Seconds of load for one value: rounds are many and short, as those of latency are.

@@ -59,7 +59,9 @@ const HEAD: &str = "# Benchmarks
 
 Ours beside each rival. All values of a row were measured in one run, in rounds that take turns; a ratio is that of the
 two values of one round, and the table shows the median of all rounds and between which values the middle half of them lies.
-Where a target is missed, the section below says why. `make bench` writes this page; no number on it was written by hand.
+*Met* tells whether the median meets the target, and how many rounds do: where these are about half, the next run may tell
+otherwise. Where a target is missed, the section below says why. `make bench` writes this page; no number on it was written
+by hand.
 ";
 
 const REPEAT: &str = "## How to repeat it

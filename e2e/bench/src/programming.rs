@@ -31,7 +31,7 @@ impl Suite for Programming {
     }
 
     fn measure(&self, plan: Plan, records: &mut Records) -> Result<()> {
-        let limit = Duration::from_mins(plan.pick(7, 3));
+        let limit = Duration::from_mins(plan.pick(9, 3));
         machine::measure("programming", plan, limit, records)
     }
 

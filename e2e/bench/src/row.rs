@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Write as _};
 
 use crate::record::{OURS, Records};
-use crate::spread::{Number, Spread};
+use crate::spread::{Number, Spread, ratios};
 
 /// What ours wants to reach, as a ratio of ours to the rival's value.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -15,10 +15,10 @@ pub enum Target {
 }
 
 impl Target {
-    fn is_met(self, median: f64) -> bool {
+    fn is_met(self, ratio: f64) -> bool {
         match self {
-            Self::AtLeast(bound) => median >= bound,
-            Self::AtMost(bound) => median <= bound,
+            Self::AtLeast(bound) => ratio >= bound,
+            Self::AtMost(bound) => ratio <= bound,
         }
     }
 }
@@ -45,6 +45,8 @@ pub struct Row {
     pub theirs: String,
     /// Ours divided by theirs, in pairs of one round.
     pub ratio: Spread,
+    /// The same, pair by pair.
+    pub ratios: Vec<f64>,
     /// What was to be reached.
     pub target: Option<Target>,
 }
@@ -60,6 +62,7 @@ impl Row {
     #[must_use]
     pub fn between(what: &str, ours: &Records, theirs: &Records, target: Option<Target>) -> Option<Self> {
         let rival = theirs.0.first()?;
+        let ratios = ratios(ours, theirs);
         let in_words = |records: &Records| {
             Some(format!(
                 "{} {}",
@@ -72,9 +75,27 @@ impl Row {
             rival: rival.contender.clone(),
             ours: in_words(ours)?,
             theirs: in_words(theirs)?,
-            ratio: Spread::of_ratios(ours, theirs)?,
+            ratio: Spread::of(&ratios)?,
+            ratios,
             target,
         })
+    }
+
+    /// The target, and whether the median meets it; then how many pairs do, where there are several.
+    fn verdict(&self) -> Option<(String, String)> {
+        let target = self.target?;
+        let mut met = if target.is_met(self.ratio.median) {
+            "yes"
+        } else {
+            "**no**"
+        }
+        .to_owned();
+        let all = self.ratios.len();
+        if all > 1 {
+            let those = self.ratios.iter().filter(|ratio| target.is_met(**ratio)).count();
+            let _ = write!(met, ", {those} of {all}");
+        }
+        Some((target.to_string(), met))
     }
 
     /// The table, as Markdown.
@@ -85,11 +106,7 @@ impl Row {
                         |---|---|---|---|---|---|---|\n"
                 .to_owned();
         for row in rows {
-            let (target, met) = match row.target {
-                Some(target) if target.is_met(row.ratio.median) => (target.to_string(), "yes"),
-                Some(target) => (target.to_string(), "**no**"),
-                None => (String::new(), ""),
-            };
+            let (target, met) = row.verdict().unwrap_or_default();
             let Self {
                 what,
                 ours,
@@ -126,5 +143,16 @@ mod tests {
             ]
         );
         assert_eq!(Row::compare("speed", &values, "haproxy", None), None);
+    }
+
+    #[test]
+    fn a_row_says_how_many_pairs_meet_its_target() {
+        let mut values = Records::default();
+        for (round, ours) in [(0, 12.0), (1, 8.0), (2, 11.0)] {
+            values.0.push(value(OURS, 1.0, round, ours));
+            values.0.push(value("ipvsadm", 1.0, round, 10.0));
+        }
+        let row = Row::compare("speed", &values, "ipvsadm", Some(Target::AtLeast(1.0))).unwrap();
+        assert_eq!(row.verdict(), Some(("≥ 1".to_owned(), "yes, 2 of 3".to_owned())));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display};
 
-use crate::record::Records;
+use crate::record::{Record, Records};
 
 /// A median, and between which two values the middle half lies.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,15 +29,7 @@ impl Spread {
     /// Of `numerator / denominator`, each pair of one round and the same x.
     #[must_use]
     pub fn of_ratios(numerator: &Records, denominator: &Records) -> Option<Self> {
-        let partner = |round, x: f64| {
-            let mut all = denominator.0.iter();
-            all.find(|other| other.round == round && (other.x - x).abs() < f64::EPSILON)
-        };
-        let ratio = |one: &crate::record::Record| {
-            let other = partner(one.round, one.x)?.value;
-            (other > 0.0).then(|| one.value / other)
-        };
-        Self::of(&numerator.0.iter().filter_map(ratio).collect::<Vec<_>>())
+        Self::of(&ratios(numerator, denominator))
     }
 
     /// The same as text, also where there is no pair.
@@ -53,6 +45,20 @@ impl Display for Spread {
         let Self { low, median, high } = self;
         write!(f, "{} [{} to {}]", Number(*median), Number(*low), Number(*high))
     }
+}
+
+/// `numerator / denominator`, each pair of one round and the same x.
+#[must_use]
+pub fn ratios(numerator: &Records, denominator: &Records) -> Vec<f64> {
+    let partner = |round, x: f64| {
+        let mut all = denominator.0.iter();
+        all.find(|other| other.round == round && (other.x - x).abs() < f64::EPSILON)
+    };
+    let ratio = |one: &Record| {
+        let other = partner(one.round, one.x)?.value;
+        (other > 0.0).then(|| one.value / other)
+    };
+    numerator.0.iter().filter_map(ratio).collect()
 }
 
 /// A number with three digits that count: `0.0123`, `1.23`, `12.3`, `1230`.

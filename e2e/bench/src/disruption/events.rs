@@ -76,7 +76,7 @@ pub(super) struct Event {
 /// How often each event is to happen.
 const TIMES: usize = 20;
 /// How often something can happen to the cluster, which takes a minute or more, within an hour for everything.
-const AFFORDABLE: usize = 3;
+const AFFORDABLE: usize = 2;
 
 impl Event {
     /// In how many of the first rounds it happens.
@@ -294,7 +294,7 @@ mod tests {
         const BALANCERS: usize = 5;
         for event in &ALL {
             let times = |plan| event.rounds(plan, BALANCERS) * event.scope.times(BALANCERS);
-            let within_an_hour = if event.scope == Scope::Cluster { 3 } else { 20 };
+            let within_an_hour = if event.scope == Scope::Cluster { 2 } else { 20 };
             assert_eq!(
                 (times(Plan::Long(DEAD)), times(Plan::Full)),
                 (20, within_an_hour),

@@ -49,6 +49,12 @@ impl Rival {
         }
     }
 
+    /// Whether it is a program that passes on what it reads, and not the kernel.
+    #[must_use]
+    pub fn is_proxy(self) -> bool {
+        matches!(self, Self::NginxStream | Self::NginxHttp | Self::Haproxy)
+    }
+
     /// A shell script that makes it balance to just these servers, whatever it did before.
     #[must_use]
     pub fn script(self, servers: &[Ipv4Addr]) -> String {

@@ -61,7 +61,7 @@ fn sizes(plan: Plan) -> &'static [usize] {
 pub(super) fn measure(plan: Plan, path: &Path) -> Result<()> {
     settle_in(Path::new("/run/bench"))?;
     let mut records = Records::default();
-    let (rounds, repeats) = plan.pick((3, 5), (1, 3));
+    let (rounds, repeats) = plan.pick((5, 4), (1, 3));
     let scene = |(spread, servers): (Spread, usize), round, repeats| Scene {
         spread,
         servers,
