@@ -54,7 +54,7 @@ fn kernel_is_as_expected(agent: &Agent, servers: &[Ipv4Addr]) -> Result<()> {
         "-A PLB-INPUT ! -i lo -m conntrack --ctstate INVALID -j DROP",
         "-A POSTROUTING -j PLB-MASQ",
         "-A PLB-MASQ -m mark --mark 0x40000000/0x40000000 -j MASQUERADE --random-fully",
-        "-A PREROUTING -j PLB-MARK",
+        "-A PLB-INPUT -j PLB-MARK",
         "-A PLB-MARK -p tcp -m tcp --dport 80 -m conntrack --ctdir ORIGINAL -j MARK --set-xmark 0x40000050/0xffffffff",
     ]);
     ensure!(

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::iptables::{Printed, render};
+use crate::iptables::Printed;
 use crate::kernel;
 use crate::plan::Step;
 use crate::table::{Family, Table};
@@ -13,8 +13,7 @@ pub fn diff(current: &Table, standing: &BTreeMap<Family, Printed>, wanted: &Tabl
     let (mut before, mut after) = (commands(current), commands(wanted));
     before.extend(standing.iter().flat_map(|(family, rules)| lines(*family, rules)));
     for (family, rules) in &wanted.rules {
-        let text = render(*family, rules, &Printed::default());
-        after.extend(lines(*family, &Printed::parse(&text)));
+        after.extend(lines(*family, &Printed::of(*family, rules)));
     }
     let without = |lines: &[String], others: &[String], sign: char| -> Vec<String> {
         let others: BTreeSet<&String> = others.iter().collect();
@@ -63,10 +62,7 @@ mod tests {
 
     /// What stands where these rules were put in.
     fn standing(table: &Table) -> BTreeMap<Family, Printed> {
-        let printed = |(family, rules): (&Family, &Rules)| {
-            let text = render(*family, rules, &Printed::default());
-            (*family, Printed::parse(&text))
-        };
+        let printed = |(family, rules): (&Family, &Rules)| (*family, Printed::of(*family, rules));
         table.rules.iter().map(printed).collect()
     }
 
@@ -92,8 +88,8 @@ mod tests {
         let lines = told(&Table::default(), &table(&[(1, 1)]));
         for line in [
             "+ ipvsadm -A -f 1073741904 -s rr",
-            "+ iptables -t mangle -A INPUT -j PLB-INPUT",
-            "+ iptables -t mangle -A PLB-MARK -p tcp -m tcp --dport 80 -m conntrack --ctdir ORIGINAL -j MARK --set-xmark 0x40000050/0xffffffff",
+            "+ iptables -t filter -A INPUT -j PLB-INPUT",
+            "+ iptables -t filter -A PLB-MARK -p tcp -m tcp --dport 80 -m conntrack --ctdir ORIGINAL -j MARK --set-xmark 0x40000050/0xffffffff",
         ] {
             assert!(lines.contains(&line.to_owned()), "{line} in {lines:?}");
         }
@@ -102,16 +98,16 @@ mod tests {
 
     #[test]
     fn a_changed_rule_is_told_as_it_was_and_as_it_will_be() {
-        let save = "*mangle\n:INPUT ACCEPT [5:300]\n:PLB-INPUT - [0:0]\n-A INPUT -s 10.0.0.7/32 -j ACCEPT\n\
+        let save = "*filter\n:INPUT ACCEPT [5:300]\n:PLB-INPUT - [0:0]\n-A INPUT -s 10.0.0.7/32 -j ACCEPT\n\
                     -A INPUT -j PLB-INPUT\n-A PLB-INPUT -s 10.0.0.8/32 -j ACCEPT\nCOMMIT\n";
         let wanted = table(&[]);
         let lines = diff(&wanted, &[(Family::V4, Printed::parse(save))].into(), &wanted);
         let (gone, come): (Vec<&String>, Vec<&String>) = lines.iter().partition(|line| line.starts_with('-'));
         assert_eq!(
             gone,
-            ["- iptables -t mangle -A PLB-INPUT -s 10.0.0.8/32 -j ACCEPT"]
+            ["- iptables -t filter -A PLB-INPUT -s 10.0.0.8/32 -j ACCEPT"]
         );
-        let rule = "+ iptables -t mangle -A PLB-INPUT ! -i lo -m conntrack --ctstate INVALID -j DROP";
+        let rule = "+ iptables -t filter -A PLB-INPUT ! -i lo -m conntrack --ctstate INVALID -j DROP";
         assert_eq!(come.first().map(|line| line.as_str()), Some(rule));
     }
 }

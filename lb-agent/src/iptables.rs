@@ -16,23 +16,19 @@ struct Place {
     chains: &'static [&'static str],
 }
 
-/// In the order in which they are put in: marks come last, when all that they need is there. What drops lies beside them,
-/// since each table more is a hook more for every packet on its way in and on its way out.
-const PLACES: [Place; 3] = [
-    Place {
-        table: "mangle",
-        hook: "INPUT",
-        chains: &["PLB-INPUT", "PLB-LIMITS", "PLB-SOURCES"],
-    },
+/// In the order in which they are put in: marks come last, when all that they need is there. They are set in INPUT, just
+/// before IPVS looks: what is only routed is left alone, and the table filter has fewer hooks than mangle, of which every
+/// packet passes each.
+const PLACES: [Place; 2] = [
     Place {
         table: "nat",
         hook: "POSTROUTING",
         chains: &["PLB-MASQ"],
     },
     Place {
-        table: "mangle",
-        hook: "PREROUTING",
-        chains: &["PLB-MARK"],
+        table: "filter",
+        hook: "INPUT",
+        chains: &["PLB-INPUT", "PLB-MARK", "PLB-LIMITS", "PLB-SOURCES"],
     },
 ];
 
@@ -43,9 +39,8 @@ impl Place {
 
     fn rules(&self, family: Family, rules: &Rules) -> Vec<String> {
         match self.hook {
-            "INPUT" => filter(family, rules),
+            "INPUT" => input(family, rules),
             "POSTROUTING" if rules.masquerades => masquerade(rules),
-            "PREROUTING" => rules.marks.iter().map(mark).collect(),
             _ => Vec::new(),
         }
     }
@@ -72,8 +67,12 @@ fn new_connections() -> String {
 }
 
 /// Here the client's address is still to be seen: IPVS comes later.
-fn filter(family: Family, rules: &Rules) -> Vec<String> {
+fn input(family: Family, rules: &Rules) -> Vec<String> {
     let mut lines = invalid(rules);
+    if !rules.marks.is_empty() {
+        lines.push("-A PLB-INPUT -j PLB-MARK".to_owned());
+    }
+    lines.extend(rules.marks.iter().map(mark));
     if rules.sources.is_some() {
         lines.push(format!("-A PLB-INPUT {} -j PLB-SOURCES", new_connections()));
     }
@@ -167,6 +166,20 @@ fn mark(rule: &MarkRule) -> String {
 pub struct Printed(Vec<String>);
 
 impl Printed {
+    /// What is printed where these rules, and nothing else, were put in.
+    #[must_use]
+    pub fn of(family: Family, rules: &Rules) -> Self {
+        let mut lines = Vec::new();
+        for place in &PLACES {
+            let table = place.table;
+            lines.extend(place.chains.iter().map(|chain| format!("{table} :{chain} -")));
+            lines.push(format!("{table} {}", place.jump()));
+            let rules = place.rules(family, rules);
+            lines.extend(rules.into_iter().map(|rule| format!("{table} {rule}")));
+        }
+        Self::sorted(lines)
+    }
+
     /// Picks our lines out of a save's output: chains, their rules, and jumps to them.
     #[must_use]
     pub fn parse(save: &str) -> Self {
@@ -182,7 +195,11 @@ impl Printed {
                 lines.push(format!("{table} {}", without_counters(line)));
             }
         }
-        // Tables and chains are printed in no particular order; rules of one chain keep theirs.
+        Self::sorted(lines)
+    }
+
+    /// Tables and chains are printed in no particular order; rules of one chain keep theirs.
+    fn sorted(mut lines: Vec<String>) -> Self {
         lines.sort_by(|a, b| chain_of(a).cmp(&chain_of(b)));
         Self(lines)
     }
@@ -202,7 +219,7 @@ impl Printed {
     /// Whether these are just the rules that we would have put in.
     #[must_use]
     pub fn is(&self, family: Family, rules: &Rules) -> bool {
-        *self == Self::parse(&render(family, rules, &Self::default()))
+        *self == Self::of(family, rules)
     }
 
     /// The jumps to our first chain.
@@ -235,7 +252,7 @@ fn without_counters(line: &str) -> &str {
 /// Input of `iptables-restore --noflush` that makes our rules of one family these.
 ///
 /// Naming a chain empties it, so the text says all of it, and each table changes at once. Jumps are made to be there
-/// exactly once.
+/// exactly once, before what others have there by then: an ACCEPT of theirs would end the way to ours.
 #[must_use]
 pub fn render(family: Family, rules: &Rules, printed: &Printed) -> String {
     let mut text = String::new();
@@ -244,7 +261,7 @@ pub fn render(family: Family, rules: &Rules, printed: &Printed) -> String {
         let jump = place.jump();
         if !printed.jumps(place).eq([jump.as_str()]) {
             remove_jumps(&mut text, place, printed);
-            let _ = writeln!(text, "{jump}");
+            let _ = writeln!(text, "-I {} -j {}", place.hook, place.chains[0]);
         }
         for rule in place.rules(family, rules) {
             let _ = writeln!(text, "{rule}");

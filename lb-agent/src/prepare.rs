@@ -35,9 +35,9 @@ const MODULES: [&str; 20] = [
     "xt_MASQUERADE",
     "xt_tcpudp",
     "iptable_nat",
-    "iptable_mangle",
+    "iptable_filter",
     "ip6table_nat",
-    "ip6table_mangle",
+    "ip6table_filter",
 ];
 
 /// Does all that can be done, and returns what could not.

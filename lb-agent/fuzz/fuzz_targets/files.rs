@@ -28,7 +28,9 @@ libfuzzer_sys::fuzz_target!(|text: &str| {
         drop(step.to_string());
     }
     for (family, rules) in &table.rules {
-        assert!(Printed::parse(&render(*family, rules, &Printed::default())).is(*family, rules));
+        // A save prints where a rule stands, not that it was inserted.
+        let text = render(*family, rules, &Printed::default()).replace("\n-I ", "\n-A ");
+        assert!(Printed::parse(&text).is(*family, rules));
     }
     assert!(plan(&table, &table).is_empty());
 });

@@ -72,10 +72,10 @@ fn every_setting_of_a_service_and_its_servers_is_mended() {
             "ipvsadm -e -f 1073807440 -6 -r [fd00::3]:8080 -i -w 1 -x 1000",
             "ipvsadm -D -f 1073748824",
             "ipvsadm --set 5 5 5",
-            "iptables -t mangle -F PLB-SOURCES",
-            "iptables -t mangle -D PLB-INPUT ! -i lo -m conntrack --ctstate INVALID -j DROP",
-            "ip6tables -t mangle -F PLB-LIMITS",
-            "ip6tables -t mangle -A PLB-MARK -j ACCEPT",
+            "iptables -t filter -F PLB-SOURCES",
+            "iptables -t filter -D PLB-INPUT ! -i lo -m conntrack --ctstate INVALID -j DROP",
+            "ip6tables -t filter -F PLB-LIMITS",
+            "ip6tables -t filter -A PLB-MARK -j ACCEPT",
         ],
     );
 }

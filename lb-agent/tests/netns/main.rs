@@ -51,7 +51,7 @@ fn the_kernel_holds_what_the_object_says() {
             "-A PLB-MARK -p tcp -m tcp --dport 80 -m conntrack --ctdir ORIGINAL -j MARK --set-xmark {mark}/0xffffffff"
         );
         for rule in [
-            "-A PREROUTING -j PLB-MARK",
+            "-A PLB-INPUT -j PLB-MARK",
             marking.as_str(),
             "-A POSTROUTING -j PLB-MASQ",
             "-A PLB-MASQ -m mark --mark 0x40000000/0x40000000 -j MASQUERADE --random-fully",
@@ -129,10 +129,10 @@ fn what_others_change_is_mended_and_told() {
         "ipvsadm -e -f 1073741904 -r 10.1.0.3:8080 -m -w 7",
         "ipvsadm -E -f 1073741904 -s lc -p 60",
         "ipvsadm -a -f 1073741904 -r 10.1.0.77:8080 -m",
-        "iptables -t mangle -F PLB-MARK",
+        "iptables -t filter -F PLB-MARK",
         "iptables -t nat -D POSTROUTING -j PLB-MASQ",
-        "iptables -t mangle -A INPUT -j PLB-INPUT",
-        "iptables -t mangle -A PLB-INPUT -j ACCEPT",
+        "iptables -t filter -A INPUT -j PLB-INPUT",
+        "iptables -t filter -A PLB-INPUT -j ACCEPT",
     ] {
         // It answers when its own work is done: what is damaged meanwhile is mended, and not counted.
         scene.agent.admin("/metrics");
@@ -170,8 +170,10 @@ fn foreign_services_and_rules_are_left_alone() {
     scene.at("agent", "ipvsadm -A -t 10.1.0.1:8888 -s rr");
     scene.at("agent", "ipvsadm -A -f 7 -s rr");
     scene.at("agent", "iptables -A INPUT -p tcp --dport 9 -j DROP");
+    scene.at("agent", "iptables -A INPUT -p tcp --dport 80 -j ACCEPT");
     scene.write(&object(HTTP, &[2, 3]));
     scene.start();
+    assert_eq!(scene.shares(80, 2), (1, 1), "what a firewall lets in is balanced");
     scene.write(&object(HTTP, &[2]));
     scene.until("the change is in", |scene| {
         !scene.at("agent", "ipvsadm -Sn").contains("10.1.0.3:8080")
@@ -185,6 +187,17 @@ fn foreign_services_and_rules_are_left_alone() {
         rules.contains("--dport 9 -j DROP") && !rules.contains("PLB-"),
         "{rules}"
     );
+}
+
+#[test]
+fn what_is_only_routed_is_left_alone() {
+    let scene = serving(HTTP, &[2, 3]);
+    scene.listen("server2", 80);
+    scene.ip("client", "route add 10.1.0.2/32 via 10.1.0.1\n");
+    let routed = scene.connect("10.1.0.2", 80).expect("the agent's machine routes");
+    assert_eq!(routed.peer, "10.1.0.9");
+    let counted = scene.at("agent", "iptables-save -c -t filter");
+    assert!(!counted.contains(":FORWARD ACCEPT [0:0]"), "{counted}");
 }
 
 #[test]

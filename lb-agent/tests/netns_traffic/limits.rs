@@ -60,7 +60,7 @@ fn new_connections_are_limited_in_all_and_by_source() {
     assert_eq!(attempts(&scene, "server3", 2).0, 2);
     scene.write(&object(&with("limits: {newConnectionsPerSecond: 2}"), &[2, 3]));
     scene.until("it is for all", |scene| {
-        let rules = scene.at("agent", "iptables-save -t mangle");
+        let rules = scene.at("agent", "iptables-save -t filter");
         rules.contains("plb-all") && !rules.contains("plb-source")
     });
     let (taken, seconds) = attempts(&scene, "client", 8);
@@ -101,7 +101,7 @@ fn only_allowed_sources_may_connect() {
             .at("client", "ping -c 1 -W 5 10.1.0.1")
             .contains("1 received")
     );
-    let rules = scene.at("agent", "ip6tables-save -t mangle");
+    let rules = scene.at("agent", "ip6tables-save -t filter");
     assert!(
         rules.contains("-A PLB-SOURCES -s fd00::9/128 -j RETURN"),
         "{rules}"

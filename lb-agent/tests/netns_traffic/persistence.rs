@@ -102,7 +102,7 @@ fn it_comes_and_goes_without_harm_to_connections() {
     scene.write(&object(ONE, &[2, 3]));
     scene.until("packets are led to a persistent service", |scene| {
         scene
-            .at("agent", "iptables-save -t mangle")
+            .at("agent", "iptables-save -t filter")
             .contains("0x40080050")
     });
     let servers = scene.served_by(80, 4);

@@ -37,7 +37,7 @@ fn a_range_keeps_the_port_that_the_client_asked_for() {
         "{lines:?}"
     );
     assert_eq!(lines.len(), 8, "one service a protocol and family: {lines:?}");
-    let rules = scene.at("agent", "iptables-save -t mangle");
+    let rules = scene.at("agent", "iptables-save -t filter");
     assert_eq!(rules.matches("--dport 20000:20063").count(), 2, "{rules}");
 }
 
@@ -47,7 +47,7 @@ fn a_listener_keeps_its_mark_and_connections_while_others_come_and_go() {
     scene.listen("server2", 20005);
     let mut open = scene.connect(AGENT, 20005).expect("a server answers");
     let mark = |scene: &Scene| {
-        let rules = scene.at("agent", "iptables-save -t mangle");
+        let rules = scene.at("agent", "iptables-save -t filter");
         let rule = rules
             .lines()
             .find(|line| line.contains("-p tcp -m tcp --dport 20000:"));

@@ -122,7 +122,7 @@ mkdir -p /run/netns /run/legacy
 for name in iptables iptables-save iptables-restore ip6tables ip6tables-save ip6tables-restore; do
     ln -s /usr/sbin/xtables-legacy-multi /run/legacy/$name
 done
-modprobe -a ip_vs veth bridge iptable_nat iptable_mangle xt_mark
+modprobe -a ip_vs veth bridge iptable_nat iptable_filter xt_mark
 ip link set lo up
 /plb/bench inside steering --records /tmp/values QUICK
 stty -F /dev/ttyS1 raw
