@@ -146,4 +146,20 @@ mod tests {
             );
         }
     }
+
+    /// `timeout` makes a timer as the kernel does, and ends its command when that rings: here, long after the test.
+    #[test]
+    fn a_machine_is_woken_though_its_clock_stands_still() {
+        let folder = std::env::temp_dir().join(format!("plb-uml-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        std::os::unix::fs::symlink("/usr/bin/timeout", folder.join("linux.uml")).unwrap();
+        let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
+        let image = Path::new(env!("CARGO_MANIFEST_DIR")).join("uml/linux");
+        let ended = Command::new(image)
+            .env("PATH", path)
+            .args(["600", "sleep", "600"])
+            .status();
+        fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(ended.unwrap().code(), Some(124));
+    }
 }
