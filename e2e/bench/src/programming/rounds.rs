@@ -176,7 +176,12 @@ impl Scene {
         (0..count).for_each(|number| self.spread.weigh(&mut wanted, number, 9));
         let took = Calls.lead(table, &wanted)?;
         let each = took / u32::try_from(count)?;
-        records.push(self.record(CALL, Calls.name(), each));
+        // Numbered as what was programmed from nothing in the same round, so that they are compared.
+        let scene = Self {
+            round: self.round * self.repeats,
+            ..self
+        };
+        records.push(scene.record(CALL, Calls.name(), each));
         eyes::check(&wanted)
     }
 
