@@ -1,10 +1,10 @@
 /*
  * Wakes User Mode Linux once a second, whatever its own clock does.
  *
- * That clock is one timer of the host, which is set anew each time it has rung. Under load, one ring in many millions is
- * lost (seen with Debian's 6.1). Then nothing is due ever again: no tick ends a process's turn, and one that waits for
- * another in a loop, as Go's do, keeps the only processor for good. A ring that nobody waits for does no harm: the kernel
- * does what is due, and sets its timer anew.
+ * That clock is one timer of the host, which is set anew each time it has rung. After hours of load a ring was lost (seen
+ * with Debian's 6.1). Then nothing is due ever again: no tick ends a process's turn, and one that waits for another in a
+ * loop, as Go's do, keeps the only processor for good. A ring that nobody waits for does no harm: the kernel does what is
+ * due, and sets its timer anew.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>

@@ -135,9 +135,7 @@ impl Scene {
         for repeat in 0..self.repeats {
             servers += 1;
             let took = agent.serve(servers)?;
-            let round = self.round * self.repeats + repeat;
-            let scene = Self { round, ..self };
-            records.push(scene.record(FILE_ADD, OURS, took));
+            records.push(self.at(repeat).record(FILE_ADD, OURS, took));
         }
         Ok(records)
     }
@@ -177,12 +175,14 @@ impl Scene {
         let took = Calls.lead(table, &wanted)?;
         let each = took / u32::try_from(count)?;
         // Numbered as what was programmed from nothing in the same round, so that they are compared.
-        let scene = Self {
-            round: self.round * self.repeats,
-            ..self
-        };
-        records.push(scene.record(CALL, Calls.name(), each));
+        records.push(self.at(0).record(CALL, Calls.name(), each));
         eyes::check(&wanted)
+    }
+
+    /// A repeat, whose values have a round of their own.
+    fn at(self, repeat: u32) -> Self {
+        let round = self.round * self.repeats + repeat;
+        Self { round, ..self }
     }
 
     #[allow(clippy::cast_precision_loss, reason = "sizes are small")]
@@ -214,9 +214,7 @@ impl Stage<'_> {
         let (name, scene) = (self.contender.name(), self.scene);
         let took = self.contender.lead(&self.table, &wanted);
         let took = took.with_context(|| format!("{name}: {figure}"))?;
-        let round = scene.round * scene.repeats + repeat;
-        let scene = Scene { round, ..scene };
-        self.records.push(scene.record(figure, name, took));
+        self.records.push(scene.at(repeat).record(figure, name, took));
         self.table = wanted;
         Ok(())
     }
