@@ -1,19 +1,8 @@
 //! Two sorted maps, side by side.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 use std::mem;
 use std::sync::Arc;
-
-/// Each key of two maps, in order, with what either has of it, but for what both share.
-pub(crate) fn apart<'a, K: Ord, V>(
-    old: &'a BTreeMap<K, Arc<V>>,
-    new: &'a BTreeMap<K, Arc<V>>,
-) -> impl Iterator<Item = (&'a K, Option<&'a V>, Option<&'a V>)> {
-    let pairs = along(old.iter(), new.iter());
-    let pairs = pairs.filter(|(_, is, shall)| !are_one(*is, *shall));
-    pairs.map(|(key, is, shall)| (key, is.map(Arc::as_ref), shall.map(Arc::as_ref)))
-}
 
 /// Whether both are there, and are one in memory.
 pub(crate) fn are_one<V>(is: Option<&Arc<V>>, shall: Option<&Arc<V>>) -> bool {

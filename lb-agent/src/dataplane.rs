@@ -84,7 +84,7 @@ pub enum Depth {
 }
 
 /// Connections and counters of the servers of a service.
-pub type Entries = Blocks<DestinationEntry>;
+pub type Entries = Blocks<SocketAddr, DestinationEntry>;
 
 /// What the kernel holds.
 #[derive(Clone, Debug, Default)]
@@ -92,7 +92,7 @@ pub struct Observed {
     /// The table.
     pub table: Table,
     /// Connections and counters of the servers of each service.
-    pub entries: BTreeMap<Listener, Arc<Entries>>,
+    pub entries: Blocks<Listener, Arc<Entries>>,
     /// Whether there are rules of ours, be they as wanted or not.
     pub has_rules: bool,
     /// Computed when it is first asked for.
@@ -199,11 +199,13 @@ impl Dataplane {
         let changed: BTreeSet<Spot> = steps.iter().filter_map(Step::spot).collect();
         for spot in changed {
             if let Spot::Listener(listener) = spot {
-                observed.table.share_one(listener, wanted);
+                observed.table.share_at(listener, wanted);
             }
         }
-        observed.table.rules.clear();
-        self.compare_rules(&mut observed, &wanted.rules);
+        if steps.iter().any(Step::is_rules) {
+            observed.table.rules.clear();
+            self.compare_rules(&mut observed, &wanted.rules);
+        }
         observed
     }
 
@@ -227,7 +229,6 @@ impl Dataplane {
 
     /// Applies steps in order. One that fails stops no other, but nothing old is removed when something new failed.
     pub fn apply(&mut self, steps: &[Step]) -> Result<(), Error> {
-        let is_rules = |step: &Step| matches!(step, Step::SetRules(..) | Step::RemoveRules(..));
         let is_removal = |step: &Step| {
             matches!(
                 step,
@@ -237,12 +238,12 @@ impl Dataplane {
         // What comes after the rules is about what they no longer lead to.
         let rules_end = steps
             .iter()
-            .rposition(is_rules)
+            .rposition(Step::is_rules)
             .map_or(steps.len(), |last| last + 1);
         let (until_rules, after) = steps.split_at(rules_end);
         let (mut old, new): (Vec<&Step>, Vec<&Step>) = until_rules.iter().partition(|step| is_removal(step));
         old.extend(after);
-        let (rules, new): (Vec<&Step>, Vec<&Step>) = new.into_iter().partition(|step| is_rules(step));
+        let (rules, new): (Vec<&Step>, Vec<&Step>) = new.into_iter().partition(|step| step.is_rules());
         let made = self.apply_ipvs(&new);
         let mut first_error = made.err();
         for step in rules {

@@ -121,7 +121,7 @@ impl Desired {
     fn add(&mut self, inputs: &Inputs<'_>, listener: Listener, candidates: &[(SocketAddr, Candidate)]) {
         let spec = inputs.spec;
         let forwarding = settings::forwarding(&spec.forwarding);
-        let service = self.table.services.entry(listener).or_insert_with(|| {
+        let service = self.table.services.get_or_insert_with(listener, || {
             Arc::new(Service {
                 scheduling: settings::scheduling(spec, listener.family),
                 servers: Servers::new(),

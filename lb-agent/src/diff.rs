@@ -28,7 +28,7 @@ pub fn diff(current: &Table, standing: &BTreeMap<Family, Printed>, wanted: &Tabl
 /// What makes the services of a table, and their servers.
 fn commands(table: &Table) -> Vec<String> {
     let mut steps: Vec<Step> = table.timeouts.map(Step::SetTimeouts).into_iter().collect();
-    for (listener, service) in &table.services {
+    for (listener, service) in table.services.iter() {
         steps.push(Step::AddService(*listener, service.scheduling.clone()));
         let servers = service.servers.iter();
         steps.extend(servers.map(|(at, server)| Step::AddServer(*listener, *at, *server)));

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use crd::Protocol;
 
-use crate::along::apart;
 use crate::plan::Difference;
 use crate::table::{Listener, Servers, Service, Table, Weight};
 
@@ -93,7 +92,7 @@ impl Drain {
             self.counted = Some(current.now);
         }
         let mut draining = BTreeSet::new();
-        for (listener, is, shall) in apart(&current.table.services, &wanted.services) {
+        for (listener, is, shall) in current.table.services.apart(&wanted.services) {
             let gone = Difference::between(is, shall).gone;
             for (address, server) in gone {
                 let key = (*listener, *address);
@@ -199,7 +198,7 @@ fn keep(draining: BTreeSet<Key>, current: &Table, wanted: &mut Table) {
         };
         // A service that is gone from the spec stays until its connections end, without its mark.
         let scheduling = &service.scheduling;
-        let kept = wanted.services.entry(listener).or_insert_with(|| {
+        let kept = wanted.services.get_or_insert_with(listener, || {
             Arc::new(Service {
                 scheduling: scheduling.clone(),
                 servers: Servers::new(),

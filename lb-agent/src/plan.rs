@@ -7,9 +7,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
-use crate::along::{along, are_one};
 use crate::table::{
     Family, Listener, Mark, Path, PathMark, Rules, Scheduling, Server, Servers, Service, Table, Timeouts,
 };
@@ -77,6 +75,12 @@ impl Step {
         }
     }
 
+    /// Whether it is about iptables' rules.
+    #[must_use]
+    pub fn is_rules(&self) -> bool {
+        matches!(self, Self::SetRules(..) | Self::RemoveRules(..))
+    }
+
     /// What in IPVS it is about, if it is about one thing there.
     #[must_use]
     pub fn spot(&self) -> Option<Spot> {
@@ -134,11 +138,9 @@ pub fn plan(current: &Table, wanted: &Table) -> Vec<Step> {
     make(&touched, &mut steps);
     // What packets are still led to takes connections until the rules lead them elsewhere.
     let is_served = touched.iter().filter(|it| it.wanted.is_some());
-    let given: BTreeSet<Mark> = if touched.is_empty() {
-        BTreeSet::new()
-    } else {
-        wanted.rules.values().flat_map(Rules::given).collect()
-    };
+    let marks: BTreeSet<Mark> = touched.iter().map(|it| it.listener.mark()).collect();
+    let given = wanted.rules.values().flat_map(Rules::given);
+    let given: BTreeSet<Mark> = given.filter(|mark| marks.contains(mark)).collect();
     let (led, left) = is_served.partition::<Vec<_>, _>(|it| given.contains(&it.listener.mark()));
     let masquerades_first = begins_to_masquerade(current, wanted);
     if masquerades_first {
@@ -150,7 +152,7 @@ pub fn plan(current: &Table, wanted: &Table) -> Vec<Step> {
     }
     change(&left, &mut steps);
     break_old(&touched, &mut steps);
-    reorder(current, &touched, &mut steps);
+    reorder(current, wanted, &touched, &mut steps);
     steps
 }
 
@@ -164,20 +166,15 @@ struct Touched<'a> {
 
 /// The services that are not as wanted. Mostly these are few, and all others are shared by both tables.
 fn touched<'a>(current: &'a Table, wanted: &'a Table) -> Vec<Touched<'a>> {
-    let pairs = along(current.services.iter(), wanted.services.iter());
-    let pairs =
-        pairs.filter(|(listener, is, shall)| !are_one(*is, *shall) || current.unordered.contains(*listener));
+    let pairs = current.services.apart(&wanted.services);
     let found = pairs.map(|(listener, is, shall)| Touched {
         listener: *listener,
-        current: is.map(Arc::as_ref),
-        wanted: shall.map(Arc::as_ref),
-        servers: Difference::between(is.map(Arc::as_ref), shall.map(Arc::as_ref)),
+        current: is,
+        wanted: shall,
+        servers: Difference::between(is, shall),
     });
     let is_touched = |it: &Touched<'_>| match (it.current, it.wanted) {
-        (Some(is), Some(shall)) => {
-            let is_unordered = shall.needs_order() && current.unordered.contains(&it.listener);
-            is_unordered || is.scheduling != shall.scheduling || !it.servers.is_empty()
-        }
+        (Some(is), Some(shall)) => is.scheduling != shall.scheduling || !it.servers.is_empty(),
         _ => true,
     };
     found.filter(is_touched).collect()
@@ -272,15 +269,18 @@ fn break_old(touched: &[Touched<'_>], steps: &mut Vec<Step>) {
 }
 
 /// The order of the servers is part of what `mh` hashes by.
-fn reorder(current: &Table, touched: &[Touched<'_>], steps: &mut Vec<Step>) {
-    for it in touched {
-        let (Some(known), Some(service)) = (it.current, it.wanted.filter(|it| it.needs_order())) else {
-            continue;
-        };
-        let last = known.servers.last();
-        let is_between = it.servers.new.iter().any(|(at, _)| Some(*at) < last);
-        if is_between || current.unordered.contains(&it.listener) {
-            steps.push(Step::Reorder(it.listener, service.servers.clone()));
+fn reorder(current: &Table, wanted: &Table, touched: &[Touched<'_>], steps: &mut Vec<Step>) {
+    let is_between = |it: &&Touched<'_>| {
+        let last = it.current.and_then(|service| service.servers.last());
+        it.servers.new.iter().any(|(at, _)| Some(*at) < last)
+    };
+    let between = touched.iter().filter(is_between).map(|it| it.listener);
+    let listeners: BTreeSet<Listener> = current.unordered.iter().copied().chain(between).collect();
+    for listener in listeners {
+        let is_known = current.services.contains_key(&listener);
+        let service = wanted.services.get(&listener).filter(|_| is_known);
+        if let Some(service) = service.filter(|service| service.needs_order()) {
+            steps.push(Step::Reorder(listener, service.servers.clone()));
         }
     }
 }

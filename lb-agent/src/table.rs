@@ -4,6 +4,7 @@
 mod blocks;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod key;
 mod listener;
 mod path;
 mod rules;
@@ -11,9 +12,11 @@ mod server;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 pub use blocks::Blocks;
+pub use key::Key;
 pub use listener::{Family, Listener, MARK_BIT, Mark};
 pub use path::{Path, PathMark, path_marks};
 pub use rules::{MarkRule, Rules};
@@ -23,7 +26,10 @@ pub use server::{Forwarding, Persistence, Scheduler, Scheduling, Server, Tunnel,
 pub(crate) use listener::tests::listeners;
 
 /// The servers of a service.
-pub type Servers = Blocks<Server>;
+pub type Servers = Blocks<SocketAddr, Server>;
+
+/// The services. What two tables share is copied when one of them changes it.
+pub type Services = Blocks<Listener, Arc<Service>>;
 
 /// One service: how it schedules, and its servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,8 +54,8 @@ pub struct Timeouts {
 /// Everything of ours in the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Table {
-    /// The services. What two tables share is copied when one of them changes it.
-    pub services: BTreeMap<Listener, Arc<Service>>,
+    /// The services.
+    pub services: Services,
     /// The rules of each family. No entry: they are absent or damaged.
     pub rules: BTreeMap<Family, Rules>,
     /// The ways to single servers, for questions.
@@ -99,16 +105,12 @@ impl Table {
 
     /// Shares with `other` what is equal there of the services: it is held once, and found equal at once.
     pub fn share(&mut self, other: &Self) {
-        for (listener, service) in &mut self.services {
-            share(*listener, service, other);
-        }
+        self.services.share(&other.services, share);
     }
 
-    /// The same of one service.
-    pub fn share_one(&mut self, listener: Listener, other: &Self) {
-        if let Some(service) = self.services.get_mut(&listener) {
-            share(listener, service, other);
-        }
+    /// The same of one service, and of those that are in a block with it.
+    pub fn share_at(&mut self, listener: Listener, other: &Self) {
+        self.services.share_at(listener, &other.services, share);
     }
 
     /// A hash of the table: equal tables have equal hashes, on every machine and in every version.
@@ -124,20 +126,17 @@ impl Table {
     }
 }
 
-fn share(listener: Listener, service: &mut Arc<Service>, other: &Table) {
-    let Some(same) = other.services.get(&listener) else {
-        return;
-    };
+fn share(service: &mut Arc<Service>, same: &Arc<Service>) {
     if same == service {
         service.clone_from(same);
     } else {
-        Arc::make_mut(service).servers.share(&same.servers);
+        Arc::make_mut(service).servers.share(&same.servers, |_, _| {});
     }
 }
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (listener, service) in &self.services {
+        for (listener, service) in self.services.iter() {
             write!(f, "{listener} {} {}", listener.mark(), service.scheduling)?;
             if service.needs_order() && self.unordered.contains(listener) {
                 f.write_str(" unordered")?;
@@ -157,7 +156,6 @@ impl fmt::Display for Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::SocketAddr;
 
     #[test]
     fn draining_servers_and_unmarked_services_do_not_change_the_hash() {
@@ -175,11 +173,11 @@ mod tests {
         };
         let rules = BTreeMap::from([(Family::V4, Rules::marking([http]))]);
         let plain = Table {
-            services: BTreeMap::from([(http, service(&[(1, 1)]))]),
+            services: [(http, service(&[(1, 1)]))].into(),
             rules: rules.clone(),
             ..Table::default()
         };
-        let services = BTreeMap::from([(http, service(&[(1, 1), (2, 0)])), (old, service(&[(3, 0)]))]);
+        let services = [(http, service(&[(1, 1), (2, 0)])), (old, service(&[(3, 0)]))].into();
         let draining = Table {
             services,
             rules,
@@ -202,7 +200,7 @@ mod tests {
                 servers: Servers::new(),
             };
             Table {
-                services: BTreeMap::from([(own, service.into())]),
+                services: [(own, service.into())].into(),
                 rules: BTreeMap::from([(Family::V4, Rules::marking([http]))]),
                 ..Table::default()
             }

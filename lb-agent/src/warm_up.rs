@@ -35,7 +35,7 @@ impl WarmUp {
         }
         let step = (ramp / STEPS).max(Duration::from_millis(1));
         let mut warming = BTreeSet::new();
-        for (listener, service) in &mut wanted.services {
+        for (listener, service) in wanted.services.iter_mut() {
             let taking = taking(*listener, current.table);
             for (address, server) in Arc::make_mut(service).servers.iter_mut() {
                 let full = server.weight.0.saturating_mul(FACTOR);
@@ -130,7 +130,8 @@ mod tests {
             let mut wanted = wanted.clone();
             let now = self.start + Duration::from_secs(second);
             self.warm_up.scale(&mut wanted, at(current, now), RAMP);
-            let weights = wanted.services[&http()].servers.values();
+            let service = wanted.services.get(&http()).expect("it is wanted");
+            let weights = service.servers.values();
             let next = self.warm_up.next().map(|next| next.duration_since(now).as_secs());
             (weights.map(|server| server.weight.0).collect(), next)
         }

@@ -63,7 +63,7 @@ impl Observed {
             table.unordered.insert(listener);
         }
         let destination = kernel::destination(at, server);
-        let entries = Arc::make_mut(self.entries.entry(listener).or_default());
+        let entries = Arc::make_mut(self.entries.get_or_insert_with(listener, Arc::default));
         match entries.get_mut(&at) {
             Some(entry) => entry.destination = destination,
             None => drop(entries.insert(at, fresh(destination))),

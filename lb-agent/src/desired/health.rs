@@ -73,7 +73,7 @@ impl Desired {
         }
         self.leave_out_unproven(inputs);
         let health = inputs.health;
-        for (listener, service) in &mut self.table.services {
+        for (listener, service) in self.table.services.iter_mut() {
             let taking = service
                 .servers
                 .iter()

@@ -1,34 +1,31 @@
-//! What is known of the servers of a service, in blocks that copies share: of ten thousand servers one changes, and only
-//! the block that it is in is copied and compared.
+//! Sorted maps in blocks that copies share: of ten thousand entries one changes, and only the block that it is in is
+//! copied and compared.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use crate::along::{along, apart};
+use super::Key;
+use crate::along::{along, are_one};
 
-/// Addresses that are equal but for so many bits are of one block.
-const BITS: u32 = 6;
+/// Sorted by key, and never empty.
+type Block<K, V> = Vec<(K, V)>;
 
-/// Sorted by address, and never empty.
-type Block<V> = Vec<(SocketAddr, V)>;
-
-/// Something of each server of a service, in the order of their addresses.
+/// Something of each of many, in the order of their keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Blocks<V> {
-    /// By the least address that each may have.
-    blocks: BTreeMap<IpAddr, Arc<Block<V>>>,
+pub struct Blocks<K, V> {
+    /// By the least key that each may have.
+    blocks: BTreeMap<K, Arc<Block<K, V>>>,
 }
 
-impl<V> Default for Blocks<V> {
+impl<K: Key, V> Default for Blocks<K, V> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<V> Blocks<V> {
-    /// None.
+impl<K: Key, V> Blocks<K, V> {
+    /// Nothing.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -36,7 +33,7 @@ impl<V> Blocks<V> {
         }
     }
 
-    /// The number of servers.
+    /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
         self.blocks.values().map(|block| block.len()).sum()
@@ -49,83 +46,106 @@ impl<V> Blocks<V> {
     }
 
     /// All, in order.
-    pub fn iter(&self) -> impl Iterator<Item = (&SocketAddr, &V)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         self.blocks.values().flat_map(|block| pairs(block))
     }
 
-    /// The addresses.
-    pub fn keys(&self) -> impl Iterator<Item = &SocketAddr> {
-        self.iter().map(|(at, _)| at)
+    /// The keys.
+    pub fn keys(&self) -> impl Iterator<Item = &K> {
+        self.iter().map(|(key, _)| key)
     }
 
-    /// All without their addresses.
+    /// All without their keys.
     pub fn values(&self) -> impl Iterator<Item = &V> {
         self.iter().map(|(_, value)| value)
     }
 
-    /// The greatest address.
+    /// The greatest key.
     #[must_use]
-    pub fn last(&self) -> Option<&SocketAddr> {
+    pub fn last(&self) -> Option<&K> {
         let (_, block) = self.blocks.last_key_value()?;
-        block.last().map(|(at, _)| at)
+        block.last().map(|(key, _)| key)
     }
 
-    /// That of the server at an address.
+    /// What is at a key.
     #[must_use]
-    pub fn get(&self, at: &SocketAddr) -> Option<&V> {
-        let block = self.blocks.get(&block_of(at))?;
-        let found = place(block, at).ok()?;
+    pub fn get(&self, key: &K) -> Option<&V> {
+        let block = self.blocks.get(&key.block())?;
+        let found = place(block, key).ok()?;
         block.get(found).map(|(_, value)| value)
     }
 
-    /// Whether there is one at the address.
+    /// Whether there is anything at a key.
     #[must_use]
-    pub fn contains_key(&self, at: &SocketAddr) -> bool {
-        self.get(at).is_some()
+    pub fn contains_key(&self, key: &K) -> bool {
+        self.get(key).is_some()
     }
 
-    /// Each address in order, with what either has there, except of blocks that both share.
+    /// Each key in order, with what either has there, except of blocks that both share.
     pub(crate) fn beside<'a>(
         &'a self,
         other: &'a Self,
-    ) -> impl Iterator<Item = (&'a SocketAddr, Option<&'a V>, Option<&'a V>)> {
-        let all = |block: Option<&'a Block<V>>| block.into_iter().flat_map(pairs);
-        let blocks = apart(&self.blocks, &other.blocks);
+    ) -> impl Iterator<Item = (&'a K, Option<&'a V>, Option<&'a V>)> {
+        let all = |block: Option<&'a Arc<Block<K, V>>>| block.into_iter().flat_map(|block| pairs(block));
+        let blocks = along(self.blocks.iter(), other.blocks.iter());
+        let blocks = blocks.filter(|(_, is, shall)| !are_one(*is, *shall));
         blocks.flat_map(move |(_, is, shall)| along(all(is), all(shall)))
     }
 }
 
-impl<V: Clone> Blocks<V> {
+impl<K: Key, V> Blocks<K, Arc<V>> {
+    /// Each key in order, with what either has there, except of what both share.
+    pub(crate) fn apart<'a>(
+        &'a self,
+        other: &'a Self,
+    ) -> impl Iterator<Item = (&'a K, Option<&'a V>, Option<&'a V>)> {
+        let pairs = self.beside(other);
+        let pairs = pairs.filter(|(_, is, shall)| !are_one(*is, *shall));
+        pairs.map(|(key, is, shall)| (key, is.map(Arc::as_ref), shall.map(Arc::as_ref)))
+    }
+}
+
+impl<K: Key, V: Clone> Blocks<K, V> {
     /// All, to be changed. All are copied that others share.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&SocketAddr, &mut V)> {
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&K, &mut V)> {
         let blocks = self.blocks.values_mut();
-        blocks.flat_map(|block| Arc::make_mut(block).iter_mut().map(|(at, value)| (&*at, value)))
+        blocks.flat_map(|block| Arc::make_mut(block).iter_mut().map(|(key, value)| (&*key, value)))
     }
 
-    /// That of the server at an address, to be changed.
-    pub fn get_mut(&mut self, at: &SocketAddr) -> Option<&mut V> {
-        let block = self.blocks.get_mut(&block_of(at))?;
-        let found = place(block, at).ok()?;
+    /// What is at a key, to be changed.
+    pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        let block = self.blocks.get_mut(&key.block())?;
+        let found = place(block, key).ok()?;
         Arc::make_mut(block).get_mut(found).map(|(_, value)| value)
     }
 
-    /// Puts it at an address, and tells what was there.
-    pub fn insert(&mut self, at: SocketAddr, value: V) -> Option<V> {
-        let block = Arc::make_mut(self.blocks.entry(block_of(&at)).or_default());
-        match place(block, &at) {
+    /// The same, made first where there is nothing.
+    pub fn get_or_insert_with(&mut self, key: K, make: impl FnOnce() -> V) -> &mut V {
+        let block = Arc::make_mut(self.blocks.entry(key.block()).or_default());
+        let found = place(block, &key).unwrap_or_else(|between| {
+            block.insert(between, (key, make()));
+            between
+        });
+        &mut block[found].1
+    }
+
+    /// Puts something at a key, and tells what was there.
+    pub fn insert(&mut self, key: K, value: V) -> Option<V> {
+        let block = Arc::make_mut(self.blocks.entry(key.block()).or_default());
+        match place(block, &key) {
             Ok(found) => block.get_mut(found).map(|(_, old)| std::mem::replace(old, value)),
             Err(between) => {
-                block.insert(between, (at, value));
+                block.insert(between, (key, value));
                 None
             }
         }
     }
 
-    /// Removes what is at an address, and tells what it was.
-    pub fn remove(&mut self, at: &SocketAddr) -> Option<V> {
-        let first = block_of(at);
+    /// Removes what is at a key, and tells what it was.
+    pub fn remove(&mut self, key: &K) -> Option<V> {
+        let first = key.block();
         let block = self.blocks.get_mut(&first)?;
-        let found = place(block, at).ok()?;
+        let found = place(block, key).ok()?;
         let (_, value) = Arc::make_mut(block).remove(found);
         if block.is_empty() {
             self.blocks.remove(&first);
@@ -134,65 +154,84 @@ impl<V: Clone> Blocks<V> {
     }
 
     /// Keeps only those.
-    pub fn retain(&mut self, keeps: impl Fn(&SocketAddr, &V) -> bool) {
+    pub fn retain(&mut self, keeps: impl Fn(&K, &V) -> bool) {
         self.blocks.retain(|_, block| {
-            if !pairs(block).all(|(at, value)| keeps(at, value)) {
-                Arc::make_mut(block).retain(|(at, value)| keeps(at, value));
+            if !pairs(block).all(|(key, value)| keeps(key, value)) {
+                Arc::make_mut(block).retain(|(key, value)| keeps(key, value));
             }
             !block.is_empty()
         });
     }
 
     /// Puts in a part of a block, in order and without doubles.
-    fn put(&mut self, first: IpAddr, part: Block<V>) {
+    fn put(&mut self, first: K, part: Block<K, V>) {
         match self.blocks.entry(first) {
             Entry::Vacant(vacant) => drop(vacant.insert(Arc::new(part))),
             Entry::Occupied(_) => {
-                for (at, value) in part {
-                    self.insert(at, value);
+                for (key, value) in part {
+                    self.insert(key, value);
                 }
             }
         }
     }
 }
 
-impl<V: PartialEq> Blocks<V> {
-    /// Shares with `other` the blocks that are equal there.
-    pub(super) fn share(&mut self, other: &Self) {
+impl<K: Key, V: Clone + PartialEq> Blocks<K, V> {
+    /// Shares with `other` the blocks that are equal there. In the others `share` is called with what both have.
+    pub(super) fn share(&mut self, other: &Self, share: impl Fn(&mut V, &V)) {
         for (first, block) in &mut self.blocks {
-            let same = other.blocks.get(first).filter(|same| *same == block);
-            if let Some(same) = same {
-                block.clone_from(same);
+            if let Some(same) = other.blocks.get(first) {
+                share_block(block, same, &share);
             }
+        }
+    }
+
+    /// The same of the block that this key is in.
+    pub(super) fn share_at(&mut self, key: K, other: &Self, share: impl Fn(&mut V, &V)) {
+        let first = key.block();
+        if let (Some(block), Some(same)) = (self.blocks.get_mut(&first), other.blocks.get(&first)) {
+            share_block(block, same, &share);
         }
     }
 }
 
-fn pairs<V>(block: &Block<V>) -> impl Iterator<Item = (&SocketAddr, &V)> {
-    block.iter().map(|(at, value)| (at, value))
-}
-
-/// Where in its block an address is, or would be.
-fn place<V>(block: &Block<V>, at: &SocketAddr) -> Result<usize, usize> {
-    block.binary_search_by(|(other, _)| other.cmp(at))
-}
-
-/// The least address of the block that this one is in.
-fn block_of(at: &SocketAddr) -> IpAddr {
-    match at.ip() {
-        IpAddr::V4(ip) => IpAddr::V4((ip.to_bits() >> BITS << BITS).into()),
-        IpAddr::V6(ip) => IpAddr::V6((ip.to_bits() >> BITS << BITS).into()),
+fn share_block<K: Key, V: Clone + PartialEq>(
+    block: &mut Arc<Block<K, V>>,
+    same: &Arc<Block<K, V>>,
+    share: &impl Fn(&mut V, &V),
+) {
+    if Arc::ptr_eq(block, same) {
+        return;
+    }
+    if block == same {
+        block.clone_from(same);
+        return;
+    }
+    for (key, value) in Arc::make_mut(block) {
+        let found = place(same, key).ok().and_then(|found| same.get(found));
+        if let Some((_, other)) = found {
+            share(value, other);
+        }
     }
 }
 
+fn pairs<K, V>(block: &Block<K, V>) -> impl Iterator<Item = (&K, &V)> {
+    block.iter().map(|(key, value)| (key, value))
+}
+
+/// Where in its block a key is, or would be.
+fn place<K: Key, V>(block: &Block<K, V>, key: &K) -> Result<usize, usize> {
+    block.binary_search_by(|(other, _)| other.cmp(key))
+}
+
 /// Of a list that is sorted whole blocks are taken at once.
-impl<V: Clone> Extend<(SocketAddr, V)> for Blocks<V> {
-    fn extend<I: IntoIterator<Item = (SocketAddr, V)>>(&mut self, all: I) {
+impl<K: Key, V: Clone> Extend<(K, V)> for Blocks<K, V> {
+    fn extend<I: IntoIterator<Item = (K, V)>>(&mut self, all: I) {
         let mut all = all.into_iter().peekable();
-        while let Some((at, value)) = all.next() {
-            let (first, mut last) = (block_of(&at), at);
-            let mut part = vec![(at, value)];
-            while let Some(next) = all.next_if(|(at, _)| last < *at && block_of(at) == first) {
+        while let Some((key, value)) = all.next() {
+            let (first, mut last) = (key.block(), key);
+            let mut part = vec![(key, value)];
+            while let Some(next) = all.next_if(|(key, _)| last < *key && key.block() == first) {
                 last = next.0;
                 part.push(next);
             }
@@ -201,108 +240,19 @@ impl<V: Clone> Extend<(SocketAddr, V)> for Blocks<V> {
     }
 }
 
-impl<V: Clone> FromIterator<(SocketAddr, V)> for Blocks<V> {
-    fn from_iter<I: IntoIterator<Item = (SocketAddr, V)>>(all: I) -> Self {
+impl<K: Key, V: Clone> FromIterator<(K, V)> for Blocks<K, V> {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(all: I) -> Self {
         let mut blocks = Self::new();
         blocks.extend(all);
         blocks
     }
 }
 
-impl<V: Clone, const N: usize> From<[(SocketAddr, V); N]> for Blocks<V> {
-    fn from(all: [(SocketAddr, V); N]) -> Self {
+impl<K: Key, V: Clone, const N: usize> From<[(K, V); N]> for Blocks<K, V> {
+    fn from(all: [(K, V); N]) -> Self {
         all.into_iter().collect()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::table::{Server, Servers, Weight};
-    use proptest::collection::vec;
-    use proptest::prelude::*;
-
-    /// Of a few blocks, in both families.
-    fn addresses() -> impl Strategy<Value = SocketAddr> {
-        (any::<bool>(), 0..200_u8, 1..3_u16).prop_map(|(is_v6, last, port)| {
-            let six = [0xfd00, 0, 0, 0, 0, 0, 0, u16::from(last)];
-            if is_v6 {
-                SocketAddr::from((six, port))
-            } else {
-                SocketAddr::from(([10, 0, 0, last], port))
-            }
-        })
-    }
-
-    /// Sets the server at an address, or removes it.
-    fn changes() -> impl Strategy<Value = Vec<(SocketAddr, Option<u32>)>> {
-        vec((addresses(), proptest::option::of(0..3_u32)), 0..60)
-    }
-
-    type Model = BTreeMap<SocketAddr, Server>;
-
-    fn change((servers, model): &mut (Servers, Model), changes: Vec<(SocketAddr, Option<u32>)>) {
-        for (at, weight) in changes {
-            match weight.map(|weight| Server::nat(Weight(weight))) {
-                Some(server) => assert_eq!(servers.insert(at, server), model.insert(at, server)),
-                None => assert_eq!(servers.remove(&at), model.remove(&at)),
-            }
-        }
-    }
-
-    fn all(servers: &Servers) -> Model {
-        servers.iter().map(|(at, server)| (*at, *server)).collect()
-    }
-
-    proptest! {
-        #[test]
-        fn it_is_a_sorted_map(first in changes(), second in changes()) {
-            let mut both = Default::default();
-            change(&mut both, first);
-            let before = both.0.clone();
-            let held = all(&before);
-            change(&mut both, second);
-            let (mut servers, mut model) = both;
-            prop_assert!(servers.iter().eq(model.iter()));
-            prop_assert_eq!((servers.len(), servers.is_empty()), (model.len(), model.is_empty()));
-            prop_assert_eq!(servers.last(), model.keys().next_back());
-            prop_assert!(model.iter().all(|(at, server)| servers.get(at) == Some(server)));
-            servers.retain(|_, server| server.weight != Weight::DRAINING);
-            model.retain(|_, server| server.weight != Weight::DRAINING);
-            for server in servers.iter_mut().map(|(_, server)| server).chain(model.values_mut()) {
-                server.entries_limit = 7;
-            }
-            prop_assert!(servers.iter().eq(model.iter()));
-            prop_assert_eq!(&servers, &model.into_iter().collect());
-            prop_assert_eq!(all(&before), held, "what is shared stays");
-        }
-
-        #[test]
-        fn what_is_beside_each_other_is_all_that_differs(first in changes(), second in changes()) {
-            let mut both = Default::default();
-            change(&mut both, first);
-            let before = both.0.clone();
-            change(&mut both, second);
-            let alone: Servers = both.1.into_iter().collect();
-            let mut shared = alone.clone();
-            shared.share(&before);
-            prop_assert_eq!(&shared, &alone);
-            let differs = |now: &Servers| {
-                let pairs = before.beside(now).filter(|(_, is, shall)| is != shall);
-                pairs.map(|(at, is, shall)| (*at, is.copied(), shall.copied())).collect::<Vec<_>>()
-            };
-            prop_assert_eq!(differs(&both.0), differs(&alone));
-            prop_assert_eq!(differs(&shared), differs(&alone));
-            prop_assert_eq!(before.beside(&before).count(), 0);
-        }
-    }
-
-    #[test]
-    fn one_change_copies_one_block() {
-        let at = |n: u16| SocketAddr::from(([10, 0, n.to_be_bytes()[0], n.to_be_bytes()[1]], 80));
-        let before: Servers = (0..1000).map(|n| (at(n), Server::nat(Weight::NORMAL))).collect();
-        let mut after = before.clone();
-        after.remove(&at(500));
-        assert_eq!(before.beside(&after).count(), 64);
-    }
-}
+mod tests;

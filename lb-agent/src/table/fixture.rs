@@ -26,7 +26,7 @@ pub(crate) fn table(listener: Listener, servers: &[(u8, u32)]) -> Table {
         servers,
     };
     Table {
-        services: BTreeMap::from([(listener, service.into())]),
+        services: [(listener, service.into())].into(),
         rules: BTreeMap::from([(listener.family, Rules::marking([listener]))]),
         ..Table::default()
     }

@@ -146,7 +146,7 @@ fn plain_tables() -> impl Strategy<Value = Table> {
         udp_seconds,
     });
     (services(), timeouts).prop_map(|(services, timeouts)| Table {
-        services,
+        services: services.into_iter().collect(),
         timeouts: Some(timeouts),
         ..Table::default()
     })

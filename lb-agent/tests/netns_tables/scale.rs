@@ -54,8 +54,8 @@ fn converge(converger: &mut Converger, what: &str, wanted: &Table, depth: Depth)
 
 /// The first server of each service, from this service on.
 fn first_servers(table: &mut Table, from: usize) -> impl Iterator<Item = &mut Server> {
-    let services = table.services.values_mut().skip(from);
-    services.filter_map(|service| Some(Arc::make_mut(service).servers.iter_mut().next()?.1))
+    let services = table.services.iter_mut().skip(from);
+    services.filter_map(|(_, service)| Some(Arc::make_mut(service).servers.iter_mut().next()?.1))
 }
 
 /// MiB of memory that this process has.

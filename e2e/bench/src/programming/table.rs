@@ -57,9 +57,9 @@ impl Spread {
 
     /// Adds the server of that number.
     pub(crate) fn add(self, table: &mut Table, number: usize) {
-        let service = table.services.entry(self.listener(number));
-        let service = Arc::make_mut(service.or_insert_with(|| empty().into()));
-        service.servers.extend([server(number)]);
+        let services = &mut table.services;
+        let service = services.get_or_insert_with(self.listener(number), || empty().into());
+        Arc::make_mut(service).servers.extend([server(number)]);
     }
 
     /// Gives the server of that number another weight.
@@ -122,7 +122,7 @@ pub(crate) fn ipvsadm(current: &Table, wanted: &Table) -> Result<Vec<String>> {
 /// The configuration of keepalived for a table. The service of `round` comes last.
 pub(crate) fn keepalived(table: &Table, round: u32) -> String {
     let mut text = String::new();
-    for (listener, service) in &table.services {
+    for (listener, service) in table.services.iter() {
         let _ = write!(
             text,
             "virtual_server fwmark {} {{\n  lvs_sched wlc\n  lvs_method NAT\n  protocol TCP\n",
