@@ -79,18 +79,19 @@ impl Socket {
         &mut self,
         mut take: impl FnMut(Reply<'_>) -> Result<bool, Error>,
     ) -> Result<(), Error> {
-        let deadline = Instant::now() + PATIENCE;
+        let mut wait = Wait::default();
         loop {
-            self.next_datagram(deadline)?;
+            self.next_datagram(&mut wait)?;
             for reply in message::read(&self.datagram) {
                 if take(reply?)? {
                     return Ok(());
                 }
             }
+            wait.check()?;
         }
     }
 
-    fn next_datagram(&mut self, deadline: Instant) -> Result<(), Error> {
+    fn next_datagram(&mut self, wait: &mut Wait) -> Result<(), Error> {
         let socket = match &mut self.end {
             End::Kernel(socket) => socket,
             End::Prepared(datagrams) => {
@@ -98,7 +99,7 @@ impl Socket {
                 return Ok(());
             }
         };
-        while Instant::now() < deadline {
+        loop {
             self.datagram.clear();
             // With MSG_TRUNC the whole length is told even if the datagram was cut.
             let flags = MsgFlags::MSG_TRUNC.bits();
@@ -115,8 +116,24 @@ impl Socket {
                     _ => return Err(failed("read from")(error)),
                 },
             }
+            wait.check()?;
         }
-        Err(Error::Timeout)
+    }
+}
+
+/// How long a request takes. Most have their answer with the first datagram, and are not worth a look at the clock,
+/// which is a call of the system on some machines.
+#[derive(Default)]
+struct Wait {
+    end: Option<Instant>,
+}
+
+impl Wait {
+    /// An error, if it is too long since this was asked for the first time.
+    fn check(&mut self) -> Result<(), Error> {
+        let now = Instant::now();
+        let end = *self.end.get_or_insert(now + PATIENCE);
+        if now < end { Ok(()) } else { Err(Error::Timeout) }
     }
 }
 
