@@ -22,6 +22,7 @@ pub mod row;
 pub mod run;
 pub mod scratch;
 pub mod site;
+mod slices;
 pub mod spread;
 pub mod stage;
 pub mod steering;

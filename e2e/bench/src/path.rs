@@ -43,6 +43,7 @@ const PODS: usize = 8;
 const LOAD: Load = Load {
     connections: 64,
     seconds: 2,
+    is_fresh: false,
 };
 /// So many functions of each are kept.
 const KEPT: usize = 60;

@@ -41,6 +41,15 @@ struct Balancer {
     setup: Setup,
 }
 
+impl Balancer {
+    /// Runs commands where it is.
+    fn run(&mut self, commands: &str) -> Result<()> {
+        let script = self.setup.folder.join("more.sh");
+        std::fs::write(&script, commands)?;
+        self.place.run(&script).context(self.contender.name())
+    }
+}
+
 /// The whole scene; it goes when dropped.
 pub struct Site {
     // In the order in which they end.
@@ -53,6 +62,23 @@ pub struct Site {
 impl Site {
     /// Makes client, pods and balancers, which serve nothing yet.
     pub fn build(form: Form, contenders: &[Contender], pods: usize) -> Result<Self> {
+        Self::with(form, contenders, |link| {
+            (0..pods).map(|index| Pod::make(link, index)).collect()
+        })
+    }
+
+    /// The same with one pod that has as many addresses as if it were so many.
+    pub fn crowded(form: Form, contenders: &[Contender], servers: usize) -> Result<Self> {
+        let mut site = Self::with(form, contenders, |link| Ok(vec![Pod::crowd(link, servers)?]))?;
+        site.everywhere(&format!("ip route add {} via {}\n", net::CROWD, net::pod(0)))?;
+        Ok(site)
+    }
+
+    fn with(
+        form: Form,
+        contenders: &[Contender],
+        pods: impl FnOnce(&Link) -> Result<Vec<Pod>>,
+    ) -> Result<Self> {
         let folder = Folder::create("site")?;
         let link = Link::create()?;
         let mut site = Self {
@@ -64,9 +90,7 @@ impl Site {
         for (index, contender) in contenders.iter().enumerate() {
             site.add(form, index, *contender)?;
         }
-        for index in 0..pods {
-            site.pods.push(Pod::make(&site.link, index)?);
-        }
+        site.pods = pods(&site.link)?;
         for balancer in &mut site.balancers {
             balancer.place.wait().context(balancer.contender.name())?;
             for pod in &site.pods {
@@ -96,26 +120,33 @@ impl Site {
         Ok(())
     }
 
+    /// Runs commands where each balancer is.
+    pub fn everywhere(&mut self, commands: &str) -> Result<()> {
+        let mut all = self.balancers.iter_mut();
+        all.try_for_each(|balancer| balancer.run(commands))
+    }
+
     /// Starts the pods' servers anew, each answering at most so many requests a second.
     pub fn serve(&mut self, limit: Option<u32>) -> Result<()> {
         let folder = self.folder.path();
         self.pods.iter_mut().try_for_each(|pod| pod.serve(folder, limit))
     }
 
-    /// Lets every balancer balance over the first pods, and waits until each does. Pods may only become more.
-    pub fn balance(&mut self, pods: usize) -> Result<()> {
-        let servers: Vec<&str> = self
-            .pods
-            .iter()
-            .take(pods)
-            .map(|pod| pod.address.as_str())
-            .collect();
-        let wanted: BTreeSet<&str> = servers.iter().copied().collect();
+    /// Lets every balancer balance over the first servers, and waits until each does. They may only become more.
+    pub fn balance(&mut self, servers: usize) -> Result<()> {
+        let addresses = self.pods.iter().flat_map(|pod| &pod.addresses);
+        let servers: Vec<&str> = addresses.take(servers).map(String::as_str).collect();
         for balancer in &mut self.balancers {
             let name = balancer.contender.name();
             let script = balancer.contender.write(&balancer.setup, &servers)?;
             balancer.place.run(&script).context(name)?;
         }
+        if servers.len() > self.pods.len() {
+            // Too many to be asked one after the other.
+            let mut all = self.balancers.iter_mut();
+            return all.try_for_each(|one| one.run(&one.contender.until_listed(servers.len())));
+        }
+        let wanted: BTreeSet<&str> = servers.into_iter().collect();
         for balancer in &self.balancers {
             let address = balancer.contender.asked(&balancer.setup.address);
             let answered = ask::until_all(&self.link, &address, &wanted, PATIENCE);

@@ -10,6 +10,7 @@ use crate::site::{Form, Site};
 use crate::spread::quantile;
 use crate::suite::{Section, Suite};
 
+mod connections;
 pub mod one_kernel;
 mod section;
 pub mod wrk;
@@ -55,6 +56,7 @@ impl Suite for Throughput {
 
     fn measure(&self, plan: Plan, records: &mut Records) -> Result<()> {
         own_kernel(plan, records)?;
+        connections::measure(plan, records)?;
         one_kernel::measure(plan, records)
     }
 
@@ -68,6 +70,7 @@ fn own_kernel(plan: Plan, records: &mut Records) -> Result<()> {
     let load = Load {
         connections: 64,
         seconds: SECONDS,
+        is_fresh: false,
     };
     let mut site = Site::build(Form::Machines, &OWN_KERNEL, xs.last().copied().unwrap_or(1))?;
     site.serve(None)?;
@@ -88,10 +91,10 @@ fn own_kernel(plan: Plan, records: &mut Records) -> Result<()> {
         site.balance(pods)?;
         rounds(
             &site,
-            plan.pick(if Some(&pods) == xs.last() { 16 } else { 5 }, 1),
+            plan.pick(if Some(&pods) == xs.last() { 16 } else { 4 }, 1),
             Scene {
                 setting: OWN,
-                pods,
+                servers: pods,
                 load,
             },
             records,
@@ -105,6 +108,7 @@ pub(crate) fn most(site: &Site) -> Result<f64> {
     let load = Load {
         connections: 64,
         seconds: SECONDS,
+        is_fresh: false,
     };
     let one = |_| Ok(calmly(|| wrk::run(site, Contender::Dnat, load))?.requests);
     let values = (0..5).map(one).collect::<Result<Vec<f64>>>()?;
@@ -125,7 +129,7 @@ fn limit(most: f64) -> u32 {
 #[derive(Clone, Copy)]
 struct Scene {
     setting: &'static str,
-    pods: usize,
+    servers: usize,
     load: Load,
 }
 
@@ -136,7 +140,7 @@ fn rounds(site: &Site, rounds: u32, scene: Scene, records: &mut Records) -> Resu
             figure: figure.to_owned(),
             setting: scene.setting.to_owned(),
             contender: contender.to_owned(),
-            x: f64::from(u32::try_from(scene.pods).unwrap_or_default()),
+            x: f64::from(u32::try_from(scene.servers).unwrap_or_default()),
             round,
             value,
             unit: unit.to_owned(),

@@ -1,7 +1,7 @@
 //! The whole agent with a file in place of Kubernetes.
 
-use std::fmt::Write as _;
 use std::fs::{self, File};
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
@@ -12,12 +12,10 @@ use anyhow::{Context, Result, ensure};
 use super::eyes;
 use super::table::address;
 use crate::scratch::Running;
-use crate::site;
+use crate::{site, slices};
 
 /// The file that it follows.
 const FILE: &str = "web.yaml";
-/// The most endpoints of a slice.
-const SLICE: usize = 1_000;
 /// Between two looks at whether it is done.
 const POLL: Duration = Duration::from_millis(5);
 /// How long it may take.
@@ -75,25 +73,11 @@ fn replace(servers: usize) -> Result<Instant> {
 }
 
 fn text(servers: usize) -> String {
-    let mut text = "{apiVersion: portablelb.io/v1alpha1, kind: PortableLoadBalancer, metadata: {name: web, generation: 1}, \
-                    spec: {backends: {service: {name: web}}, ports: [{name: http, port: 1000, targetPort: 8080}]}}\n"
-        .to_owned();
-    for first in (0..servers).step_by(SLICE) {
-        let _ = write!(
-            text,
-            "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\naddressType: IPv4\n\
-             metadata: {{name: web-{first}, labels: {{kubernetes.io/service-name: web}}}}\n\
-             ports: [{{name: http, port: 8080, protocol: TCP}}]\nendpoints:\n"
-        );
-        for number in first..servers.min(first + SLICE) {
-            let _ = writeln!(
-                text,
-                "- {{addresses: [{}], conditions: {{ready: true}}}}",
-                address(number).ip()
-            );
-        }
-    }
-    text
+    let addresses: Vec<IpAddr> = (0..servers).map(|number| address(number).ip()).collect();
+    "{apiVersion: portablelb.io/v1alpha1, kind: PortableLoadBalancer, metadata: {name: web, generation: 1}, \
+     spec: {backends: {service: {name: web}}, ports: [{name: http, port: 1000, targetPort: 8080}]}}\n"
+        .to_owned()
+        + &slices::documents(&addresses, 8080)
 }
 
 #[cfg(test)]
@@ -102,7 +86,7 @@ mod tests {
 
     #[test]
     fn the_file_is_what_the_agent_reads() {
-        let facts = lb_agent::file::parse(&text(SLICE + 1)).unwrap();
+        let facts = lb_agent::file::parse(&text(slices::LONGEST + 1)).unwrap();
         assert!(!facts.is_empty());
         lb_agent::file::parse(&text(0)).unwrap();
     }

@@ -101,6 +101,26 @@ impl Contender {
         Ok(())
     }
 
+    /// Commands that end when its kernel lists so many servers, if they are in IPVS.
+    #[must_use]
+    pub fn until_listed(self, servers: usize) -> String {
+        match self {
+            Self::Ours
+            | Self::OursDr
+            | Self::OursTun
+            | Self::Ipvsadm
+            | Self::IpvsadmMark
+            | Self::Keepalived => {
+                format!(
+                    "end=$(($(date +%s) + 30))\n\
+                     while [ \"$(grep -c -- '-> [0-9A-F]*:' /proc/net/ip_vs)\" -lt {servers} ]; do\n\
+                     [ \"$(date +%s)\" -lt $end ]\nsleep 0.2\ndone\n"
+                )
+            }
+            Self::Dnat | Self::NginxStream | Self::NginxHttp | Self::Haproxy => String::new(),
+        }
+    }
+
     /// Writes its files, and a script that makes it balance over these servers.
     pub fn write(self, setup: &Setup, servers: &[&str]) -> Result<PathBuf> {
         for (name, text) in self.files(setup, servers) {

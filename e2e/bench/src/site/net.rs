@@ -29,6 +29,15 @@ pub fn pod(index: usize) -> String {
     format!("{PREFIX}.{}", 11 + index)
 }
 
+/// The addresses of a pod that is as if it were many.
+pub const CROWD: &str = "10.98.0.0/16";
+
+/// One of them.
+#[must_use]
+pub fn of_crowd(index: usize) -> String {
+    format!("10.98.{}.{}", index / 250, 1 + index % 250)
+}
+
 /// An address that no interface has, for balancers whose servers answer from it.
 #[must_use]
 pub fn shared(index: usize) -> String {

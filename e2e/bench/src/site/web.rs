@@ -1,4 +1,4 @@
-//! Web pods: an nginx each, in a network namespace of its own, that answers its own address.
+//! Web pods: an nginx each, in a network namespace of its own, that answers the address that it was asked at.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,8 +18,8 @@ pub struct Pod {
     // Before its namespace.
     server: Option<Running>,
     own: Own,
-    /// Its address, which is what it answers.
-    pub address: String,
+    /// Its addresses. Where it has one, a file has what it answers.
+    pub addresses: Vec<String>,
 }
 
 impl Pod {
@@ -28,19 +28,32 @@ impl Pod {
         let address = net::pod(index);
         Ok(Self {
             own: link.join(&format!("pod{index}"), &address)?,
-            address,
+            addresses: vec![address],
             server: None,
         })
+    }
+
+    /// The first one, as if it were many: it has so many more addresses, by which all others have to know it.
+    pub fn crowd(link: &Link, count: usize) -> Result<Self> {
+        let mut pod = Self::make(link, 0)?;
+        pod.own.ip(&format!("route add local {} dev lo\n", net::CROWD))?;
+        pod.addresses = (0..count).map(net::of_crowd).collect();
+        Ok(pod)
     }
 
     /// Starts its server anew, which answers at most so many requests a second.
     pub fn serve(&mut self, folder: &Path, limit: Option<u32>) -> Result<()> {
         self.server = None;
-        let folder = folder.join(&self.address);
+        let first = self.addresses.first().context("it has no address")?;
+        let folder = folder.join(first);
         fs::create_dir_all(&folder)?;
-        fs::write(folder.join(FILE), &self.address)?;
+        fs::write(folder.join(FILE), first)?;
+        let answer = match self.addresses.len() {
+            1 => "",
+            _ => "return 200 $server_addr;",
+        };
         let configuration = folder.join("nginx.conf");
-        fs::write(&configuration, nginx(&folder, limit))?;
+        fs::write(&configuration, nginx(&folder, limit, answer))?;
         let started = self
             .command("/usr/sbin/nginx")
             .arg("-c")
@@ -58,7 +71,7 @@ impl Pod {
 }
 
 /// One process. A limit delays requests beyond it, as a processor does that has no more time; short bursts pass.
-fn nginx(folder: &Path, limit: Option<u32>) -> String {
+fn nginx(folder: &Path, limit: Option<u32>, answer: &str) -> String {
     let folder = folder.display();
     let (zone, limit) = limit.map_or_else(Default::default, |rate| {
         (
@@ -71,7 +84,7 @@ fn nginx(folder: &Path, limit: Option<u32>) -> String {
          events {{ worker_connections 1024; }}\n\
          http {{ access_log off; keepalive_requests 1000000000; keepalive_timeout 1h; tcp_nodelay on;\n\
          open_file_cache max=4; open_file_cache_valid 1h; root {folder};\n{zone}\n\
-         server {{ listen 80 backlog=1024; location / {{ {limit} }} }} }}\n"
+         server {{ listen 80 backlog=1024; location / {{ {limit} {answer} }} }} }}\n"
     )
 }
 
@@ -81,8 +94,8 @@ mod tests {
 
     #[test]
     fn a_pod_is_limited_only_if_told() {
-        assert!(!nginx(Path::new("/x"), None).contains("limit_req"));
-        let text = nginx(Path::new("/x"), Some(400));
+        assert!(!nginx(Path::new("/x"), None, "").contains("limit_req"));
+        let text = nginx(Path::new("/x"), Some(400), "");
         assert!(
             text.contains("rate=400r/s") && text.contains("delay=20;"),
             "{text}"

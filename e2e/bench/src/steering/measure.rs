@@ -60,6 +60,7 @@ pub(super) fn measure(
     let load = wrk::Load {
         connections: 64,
         seconds: plan.pick(2, 1),
+        is_fresh: false,
     };
     for round in 0..rounds {
         let mut order = Packets::ALL;

@@ -36,10 +36,11 @@ pub(crate) fn inside(plan: Plan, records: &mut Records) -> Result<()> {
     let load = Load {
         connections: 32,
         seconds: SECONDS,
+        is_fresh: false,
     };
     let scene = Scene {
         setting: ONE,
-        pods: PODS,
+        servers: PODS,
         load,
     };
     rounds(&site, plan.pick(10, 1), scene, records)

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 
-use super::{COST, ERRORS, FIGURE, LIMIT, ONE, OWN};
+use super::{COST, ERRORS, FIGURE, LIMIT, ONE, OWN, connections};
 use crate::plot::{Axes, Line, lines};
 use crate::record::{OURS, Records};
 use crate::row::{Row, Target};
@@ -18,7 +18,10 @@ pub(super) fn of(records: &Records) -> Result<Section> {
     let mut section = Section {
         title: "Throughput",
         text: HOW.to_owned(),
-        pictures: vec![("throughput".to_owned(), picture(&own)?)],
+        pictures: vec![(
+            "throughput".to_owned(),
+            picture(&own, ("Requests/s over the number of web pods", "web pods"))?,
+        )],
         ..Section::default()
     };
     if let Some(most) = own.xs().last().copied() {
@@ -34,6 +37,7 @@ pub(super) fn of(records: &Records) -> Result<Section> {
     section
         .text
         .push_str(&bound(&one, &records.of(COST, OWN)).unwrap_or_default());
+    connections::tell(records, &mut section)?;
     section.text.push_str(&ways(&own, &one));
     Ok(section)
 }
@@ -49,7 +53,7 @@ need. `ipvsadm` is a hand-made table for an address, without a mark; `ipvsadm-fw
 sets, as in the papers and as ours.\n\n";
 
 /// What the targets are.
-fn target(rival: &str) -> Option<Target> {
+pub(super) fn target(rival: &str) -> Option<Target> {
     let is = |contender: Contender| contender.name() == rival;
     if is(Contender::Ipvsadm) || is(Contender::IpvsadmMark) {
         Some(Target::AtLeast(1.0))
@@ -67,7 +71,7 @@ fn is_ours(name: &str) -> bool {
     name.starts_with(OURS)
 }
 
-fn rows(what: &str, values: &Records, target: impl Fn(&str) -> Option<Target>) -> Vec<Row> {
+pub(super) fn rows(what: &str, values: &Records, target: impl Fn(&str) -> Option<Target>) -> Vec<Row> {
     let row = |rival| Row::compare(what, values, rival, target(rival));
     let rivals = values.contenders().into_iter().filter(|name| !is_ours(name));
     rivals.filter_map(row).collect()
@@ -84,7 +88,7 @@ fn facts(records: &Records, most: f64) -> String {
             Number(*limit)
         );
     }
-    let failed: f64 = [OWN, ONE]
+    let failed: f64 = [OWN, connections::SETTING, ONE]
         .iter()
         .flat_map(|setting| records.of(ERRORS, setting).values())
         .sum();
@@ -151,7 +155,8 @@ fn ways(own: &Records, one: &Records) -> String {
     text + "\nTUN is measured in one kernel only: its servers need `ipip`, which a machine's own kernel may lack.\n"
 }
 
-fn picture(values: &Records) -> Result<String> {
+/// A picture with this title, of what is named below it.
+pub(super) fn picture(values: &Records, (title, x): (&str, &str)) -> Result<String> {
     let line = |name: &str| {
         let of = values.by(name);
         let median = |x: f64| Some((x, Spread::of(&of.at(x).values())?.median));
@@ -162,8 +167,8 @@ fn picture(values: &Records) -> Result<String> {
     };
     let all: Vec<Line> = values.contenders().into_iter().map(line).collect();
     let axes = Axes {
-        title: "Requests/s over the number of web pods",
-        x: "web pods",
+        title,
+        x,
         y: "requests/s",
         x_by_factors: false,
         y_by_factors: false,

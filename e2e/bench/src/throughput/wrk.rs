@@ -14,6 +14,8 @@ pub struct Load {
     pub connections: u32,
     /// How long.
     pub seconds: u32,
+    /// Whether a connection is for one request only, and then another one is opened.
+    pub is_fresh: bool,
 }
 
 /// What was answered.
@@ -29,11 +31,18 @@ pub struct Answered {
 
 /// Loads a contender.
 pub fn run(site: &Site, contender: Contender, load: Load) -> Result<Answered> {
-    let Load { connections, seconds } = load;
+    let Load {
+        connections,
+        seconds,
+        is_fresh,
+    } = load;
     let address = site.address(contender)?;
     let mut command = site.link().client().command(Share::Rest, "wrk");
     let url = format!("http://{address}/{FILE}");
     command.args(["-t1", &format!("-c{connections}"), &format!("-d{seconds}s"), &url]);
+    if is_fresh {
+        command.args(["-H", "Connection: close"]);
+    }
     let output = command.output().context("could not run wrk")?;
     let (text, said) = (
         String::from_utf8_lossy(&output.stdout),

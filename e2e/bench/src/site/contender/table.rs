@@ -2,16 +2,15 @@
 
 use std::fmt::Write as _;
 
-/// Our object: NAT, unless more is said of its spec.
+use crate::slices;
+
+/// Our object and what it names: NAT, unless more is said of its spec.
 pub(super) fn object(more: &str, servers: &[&str]) -> String {
-    let endpoints = servers.iter().fold(String::new(), |mut text, server| {
-        let _ = writeln!(text, "    - {{address: {server}}}");
-        text
-    });
     format!(
         "apiVersion: portablelb.io/v1alpha1\nkind: PortableLoadBalancer\nmetadata: {{name: web}}\nspec:\n  \
-         backends:\n    type: Endpoints\n    endpoints:\n{endpoints}  ports: [{{name: http, port: 80}}]\n  \
-         scheduler: {{name: rr}}\n{more}"
+         backends: {{service: {{name: web}}}}\n  ports: [{{name: http, port: 80, targetPort: 80}}]\n  \
+         scheduler: {{name: rr}}\n{more}{}",
+        slices::documents(servers, 80)
     )
 }
 
@@ -92,6 +91,12 @@ mod tests {
             text.contains("-A PLB-DNAT -p tcp -j DNAT --to-destination 10.97.0.13:80"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn our_agent_takes_its_file() {
+        let facts = lb_agent::file::parse(&object("", &["10.97.0.11"])).unwrap();
+        assert!(!facts.is_empty());
     }
 
     #[test]
