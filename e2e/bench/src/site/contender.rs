@@ -214,4 +214,18 @@ mod tests {
         assert_eq!(Contender::OursDr.asked("10.97.0.101"), net::shared(0));
         assert_ne!(Contender::OursDr.asked(""), Contender::OursTun.asked(""));
     }
+
+    #[test]
+    fn our_agent_takes_its_files() {
+        let setup = Setup {
+            folder: PathBuf::new(),
+            address: "10.97.0.101".to_owned(),
+            agent: PathBuf::new(),
+        };
+        for contender in [Contender::Ours, Contender::OursDr, Contender::OursTun] {
+            for (_, text) in contender.files(&setup, &["10.97.0.11"]) {
+                lb_agent::file::parse(&text).unwrap();
+            }
+        }
+    }
 }
