@@ -4,10 +4,13 @@
 
 use std::fs;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+
+use crate::stage::watch::now;
 
 /// What may be taken of all processors while something is measured.
 const MOST: f64 = 0.02;
@@ -59,6 +62,54 @@ pub fn wait() {
         }
     }
     println!("the machine has not come to rest");
+}
+
+/// Between two looks at what others take.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// What others take of the processors, moment by moment, until it is asked.
+pub struct Theft {
+    ends: Sender<()>,
+    looks: JoinHandle<Vec<(u64, f64)>>,
+}
+
+impl Theft {
+    /// Looks from now on.
+    #[must_use]
+    pub fn watch() -> Self {
+        let (ends, ended) = mpsc::channel();
+        let looks = thread::spawn(move || {
+            let mut looks = vec![(now(), Times::now().stolen)];
+            while ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+                looks.push((now(), Times::now().stolen));
+            }
+            looks.push((now(), Times::now().stolen));
+            looks
+        });
+        Self { ends, looks }
+    }
+
+    /// Ends, and tells what can be asked.
+    #[must_use]
+    pub fn end(self) -> Thefts {
+        drop(self.ends);
+        Thefts(self.looks.join().unwrap_or_default())
+    }
+}
+
+/// What others had taken at each look, in nanoseconds of the Unix epoch and hundredths of a second.
+pub struct Thefts(Vec<(u64, f64)>);
+
+impl Thefts {
+    /// Milliseconds of processors that others took between two times; the kernel counts ten at once.
+    #[must_use]
+    pub fn between(&self, begin: u64, end: u64) -> f64 {
+        let Self(looks) = self;
+        let before = looks.iter().rev().find(|(at, _)| *at <= begin).or(looks.first());
+        let after = looks.iter().find(|(at, _)| *at >= end).or(looks.last());
+        let stolen = |look: Option<&(u64, f64)>| look.map_or(0.0, |(_, stolen)| *stolen);
+        (stolen(after) - stolen(before)) * 10.0
+    }
 }
 
 fn may_repeat() -> bool {
@@ -120,6 +171,26 @@ mod tests {
         assert!((after.busy_since(before) - 0.7).abs() < 1e-9);
         assert_eq!((Times::parse("cpu  1 2"), Times::parse("")), (None, None));
         assert!(Times::default().stolen_since(Times::default()).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_was_taken_counts_from_the_look_before_to_the_look_after() {
+        let thefts = Thefts(vec![(10, 0.0), (20, 1.0), (30, 1.0), (40, 4.0)]);
+        let spans = [
+            (12, 18, 10.0),
+            (20, 30, 0.0),
+            (21, 29, 0.0),
+            (25, 31, 30.0),
+            (0, 99, 40.0),
+        ];
+        for (begin, end, taken) in spans {
+            assert!(
+                (thefts.between(begin, end) - taken).abs() < 1e-9,
+                "{begin} to {end}"
+            );
+        }
+        assert!(Thefts(Vec::new()).between(1, 2).abs() < 1e-9);
+        assert!(Theft::watch().end().between(0, u64::MAX) >= 0.0);
     }
 
     #[test]

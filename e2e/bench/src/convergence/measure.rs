@@ -7,7 +7,8 @@ use anyhow::{Context, Result};
 use e2e::cluster::{Agent, Space};
 
 use super::told::{CHANGE, FILL, Told};
-use super::{AGENT, BESIDE, CLOCK, CONVERGENCE, RESOLUTION, WRITTEN, setting};
+use super::{AGENT, BESIDE, CLOCK, CONVERGENCE, RESOLUTION, TAKEN, WRITTEN, setting};
+use crate::calm::Theft;
 use crate::plan::Plan;
 use crate::record::{OURS, Record, Records};
 use crate::stage::fleet::{Audience, Change, Fleet, balancer};
@@ -120,16 +121,26 @@ impl<'a, 'b> Scene<'a, 'b> {
                 .0
                 .extend(self.times(contender, first, &arrivals(&changes, &sights)));
         }
+        self.run_alone(block, count, records)
+    }
 
+    /// The same number of changes for our agent alone.
+    fn run_alone(&mut self, block: u32, count: u32, records: &mut Records) -> Result<()> {
+        let first = block * count;
         let before = Told::ours(&self.alone)?;
+        let theft = Theft::watch();
         let (changes, sights) = self.change_ours(count)?;
+        let thefts = theft.end();
         if let Some(own) = Told::ours(&self.alone)?.mean_since(before) {
             records.0.push(self.record(OURS, block, (AGENT, own)));
             records.0.push(self.record(OURS, block, (CHANGE, own)));
         }
-        records
-            .0
-            .extend(self.times(OURS, first, &arrivals(&changes, &sights)));
+        let arrived = arrivals(&changes, &sights);
+        records.0.extend(self.times(OURS, first, &arrived));
+        for (round, (change, sight)) in (first..).zip(&arrived) {
+            let taken = thefts.between(change.begun, sight.at);
+            records.0.push(self.record(OURS, round, (TAKEN, taken)));
+        }
         for (round, change) in (first..).zip(&changes) {
             let written = milliseconds_between(change.begun, change.written);
             records.0.push(self.record(OURS, round, (WRITTEN, written)));

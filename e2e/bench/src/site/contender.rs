@@ -79,6 +79,15 @@ impl Contender {
         }
     }
 
+    /// Whether it takes about as long as the kernel's other ways of NAT do, so that only many rounds tell them apart.
+    #[must_use]
+    pub fn is_close(self) -> bool {
+        matches!(
+            self,
+            Self::Ours | Self::Ipvsadm | Self::IpvsadmMark | Self::Keepalived | Self::Dnat
+        )
+    }
+
     /// The mode of `lb-agent backend`, if servers need their half.
     fn mode(self) -> Option<&'static str> {
         match self {

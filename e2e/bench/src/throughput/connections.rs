@@ -54,6 +54,7 @@ pub(super) fn measure(plan: Plan, records: &mut Records) -> Result<()> {
             setting: SETTING,
             servers,
             load,
+            rarely: 1,
         };
         rounds(&site, plan.pick(5, 1), scene, records)?;
     }
@@ -87,9 +88,9 @@ pub(super) fn tell(records: &Records, section: &mut Section) -> Result<()> {
         "![New connections/s over the number of servers](new-connections.svg)\n\nThe same machines, but each request comes by a \
          connection of its own, and one pod has as many addresses as if it were that many servers (*new connections*). \
          iptables chooses by a rule for each server, as kube-proxy does it, and asks half of them in the mean; IPVS (`rr`) \
-         takes the next one. So DNAT falls with the number of servers and IPVS does not: ours reaches {} × the new \
-         connections of DNAT with {least} servers, and {} × with {most}. Everything else that a new connection takes, both \
-         have in common. Connection tracking and IPVS have room for all connections of two minutes.\n\n",
+         takes the next one. So DNAT falls with the number of servers, and IPVS does not: ours reaches {} × the new \
+         connections of DNAT with {least} servers, and {} × with {most}. Connection tracking and IPVS have room for all \
+         connections of two minutes.\n\n",
         ratio(least),
         ratio(most),
     );

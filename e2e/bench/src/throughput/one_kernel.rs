@@ -42,6 +42,7 @@ pub(crate) fn inside(plan: Plan, records: &mut Records) -> Result<()> {
         setting: ONE,
         servers: PODS,
         load,
+        rarely: 1,
     };
     rounds(&site, plan.pick(10, 1), scene, records)
 }

@@ -84,7 +84,8 @@ fn facts(records: &Records, most: f64) -> String {
         let _ = writeln!(
             text,
             "In *own kernel* each pod answers at most {} requests/s, a quarter of what iptables DNAT could pass in this \
-             run. So the first pods are the bottleneck, and with {most} pods the balancer is.\n",
+             run. So the first pods are the bottleneck, and with {most} pods the balancer is. There those that do NAT in the \
+             kernel, and so are close to each other, have three times as many rounds as the others.\n",
             Number(*limit)
         );
     }
