@@ -1,6 +1,7 @@
 //! The agent's one loop: facts come in, and only it touches the kernel.
 
 mod kernel;
+mod resync;
 mod surroundings;
 mod tell;
 
@@ -29,6 +30,7 @@ use crate::report::{Identity, Trouble};
 use crate::sysctl::Needs;
 use crate::trust::Trust;
 use crate::ways::{self, Ways};
+use resync::Resync;
 
 /// A change that comes after a rest is done at once. Those that come so soon after the last work are done together, so
 /// that a stream of changes costs a bounded part of the processor.
@@ -148,10 +150,10 @@ impl Agent {
 
     /// Serves until told to stop. It never clears the table.
     pub async fn run(mut self, mut inlets: Inlets) {
-        let mut resync = Instant::now();
+        let mut resync = Resync::new(self.settings.resync, Instant::now());
         loop {
             self.outlets.heartbeat.send_replace(Instant::now());
-            let depth = if resync <= Instant::now() {
+            let depth = if resync.begin(Instant::now()) {
                 Depth::All
             } else if self.leaving.is_some() {
                 // It goes when no connection is left, so all are counted.
@@ -160,7 +162,6 @@ impl Agent {
                 Depth::Draining
             };
             if depth == Depth::All {
-                resync = Instant::now() + self.settings.resync;
                 self.ways.forget();
                 self.held = None;
             }
@@ -179,7 +180,7 @@ impl Agent {
                 info!("leaving; the table stays");
                 return;
             }
-            self.wait(&mut inlets, resync).await;
+            self.wait(&mut inlets, &mut resync).await;
         }
     }
 
@@ -196,13 +197,14 @@ impl Agent {
     }
 
     /// Waits until there is a reason to look at the kernel again.
-    async fn wait(&mut self, inlets: &mut Inlets, resync: Instant) {
-        let wake_up = self.next_wake_up(resync);
+    async fn wait(&mut self, inlets: &mut Inlets, resync: &mut Resync) {
+        let wake_up = self.next_wake_up(resync.next());
         let rested = Instant::now() + REST;
         loop {
             tokio::select! {
                 Some(fact) = inlets.facts.recv() => {
                     let learnt = gather(fact, &mut inlets.facts, rested).await;
+                    resync.put_off(Instant::now());
                     return self.take(learnt);
                 }
                 Some(done) = inlets.refreshes.recv() => {

@@ -100,7 +100,8 @@ pub struct ServeArgs {
     /// Port of /healthz, /readyz and /metrics.
     #[arg(long, env = "PLB_ADMIN_PORT", default_value_t = crd::names::ADMIN_PORT)]
     pub admin_port: u16,
-    /// Seconds between two looks at all that is in the kernel, to mend what others changed.
+    /// Seconds between two looks at all that is in the kernel, to mend what others changed. A look waits while changes
+    /// keep coming, for as long again at most.
     #[arg(long, env = "PLB_RESYNC_SECONDS", default_value_t = 60)]
     pub resync_seconds: u64,
 }
