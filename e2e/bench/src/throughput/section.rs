@@ -84,9 +84,18 @@ fn facts(records: &Records, most: f64) -> String {
         let _ = writeln!(
             text,
             "In *own kernel* each pod answers at most {} requests/s, a quarter of what iptables DNAT could pass in this \
-             run. So the first pods are the bottleneck, and with {most} pods the balancer is. There those that do NAT in the \
-             kernel, and so are close to each other, have three times as many rounds as the others.\n",
+             run. So the first pods are the bottleneck, and with {most} pods the balancer is.\n",
             Number(*limit)
+        );
+    }
+    let full = records.of(FIGURE, OWN).at(most);
+    let rounds = |name| full.by(name).0.len();
+    let (close, others) = (rounds(OURS), rounds(Contender::NginxStream.name()));
+    if close > others {
+        let _ = writeln!(
+            text,
+            "Those that do NAT in the kernel are close to each other, so with {most} pods they have {close} rounds, and the \
+             others {others}.\n"
         );
     }
     let failed: f64 = [OWN, connections::SETTING, ONE]
