@@ -79,11 +79,12 @@ impl Theft {
     pub fn watch() -> Self {
         let (ends, ended) = mpsc::channel();
         let looks = thread::spawn(move || {
-            let mut looks = vec![(now(), Times::now().stolen)];
+            let look = || (now(), Times::now().stolen);
+            let mut looks = vec![look()];
             while ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
-                looks.push((now(), Times::now().stolen));
+                looks.push(look());
             }
-            looks.push((now(), Times::now().stolen));
+            looks.push(look());
             looks
         });
         Self { ends, looks }

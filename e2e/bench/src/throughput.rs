@@ -98,7 +98,7 @@ fn own_kernel(plan: Plan, records: &mut Records) -> Result<()> {
                 setting: OWN,
                 servers: pods,
                 load,
-                rarely: if is_full { plan.pick(3, 1) } else { 1 },
+                rarely: if is_full { 3 } else { 1 },
             },
             records,
         )?;

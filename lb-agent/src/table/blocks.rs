@@ -70,9 +70,7 @@ impl<K: Key, V> Blocks<K, V> {
     /// What is at a key.
     #[must_use]
     pub fn get(&self, key: &K) -> Option<&V> {
-        let block = self.blocks.get(&key.block())?;
-        let found = place(block, key).ok()?;
-        block.get(found).map(|(_, value)| value)
+        find(self.blocks.get(&key.block())?, key)
     }
 
     /// Whether there is anything at a key.
@@ -208,8 +206,7 @@ fn share_block<K: Key, V: Clone + PartialEq>(
         return;
     }
     for (key, value) in Arc::make_mut(block) {
-        let found = place(same, key).ok().and_then(|found| same.get(found));
-        if let Some((_, other)) = found {
+        if let Some(other) = find(same, key) {
             share(value, other);
         }
     }
@@ -217,6 +214,12 @@ fn share_block<K: Key, V: Clone + PartialEq>(
 
 fn pairs<K, V>(block: &Block<K, V>) -> impl Iterator<Item = (&K, &V)> {
     block.iter().map(|(key, value)| (key, value))
+}
+
+/// What a block has at a key.
+fn find<'a, K: Key, V>(block: &'a Block<K, V>, key: &K) -> Option<&'a V> {
+    let found = place(block, key).ok()?;
+    block.get(found).map(|(_, value)| value)
 }
 
 /// Where in its block a key is, or would be.
