@@ -130,8 +130,10 @@ impl Converger {
         }
         let mut observed = view.observed;
         if !steps.is_empty() {
+            let applied = self.dataplane.apply(&steps);
+            // Not before: on a busy node whoever copies the log would get the processor first.
             log(&steps);
-            self.dataplane.apply(&steps)?;
+            applied?;
             let before = Arc::unwrap_or_clone(observed);
             observed = Arc::new(self.dataplane.acknowledged(&steps, before, wanted));
             self.proof.demand(steps.iter().filter_map(Step::spot), goal.now);

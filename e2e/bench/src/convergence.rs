@@ -248,7 +248,7 @@ fn how_exact(records: &Records) -> String {
     };
     format!(
         "\nHow exact: IPVS is looked at with pauses of {} ms at ours and {} ms at kube-proxy's, which is not to be kept from \
-         its work; between two looks lay at most {} ms and {} ms in 99 of 100 changes. The rules of iptables are there when the command that brought them has ended, \
+         its work. Who looks comes before all other work of the node (SCHED_FIFO), or it would tell how long it waited itself; between two looks lay at most {} ms and {} ms in 99 of 100 changes. The rules of iptables are there when the command that brought them has ended, \
          which is told by the kernel at once; whether it was the right one is looked up afterwards. A node's clock is \
          known to {} ms.\n",
         measure::LOOK.as_millis(),

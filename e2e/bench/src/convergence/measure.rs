@@ -8,7 +8,7 @@ use e2e::cluster::{Agent, Space};
 
 use super::told::{CHANGE, FILL, Told};
 use super::{AGENT, BESIDE, CLOCK, CONVERGENCE, RESOLUTION, TAKEN, WRITTEN, setting};
-use crate::calm::Theft;
+use crate::calm::{Theft, calmly};
 use crate::plan::Plan;
 use crate::record::{OURS, Record, Records};
 use crate::stage::fleet::{Audience, Change, Fleet, balancer};
@@ -23,7 +23,7 @@ const REST: Duration = Duration::from_millis(1150);
 /// From one change to the next.
 pub(super) const PACE: Duration = Duration::from_millis(300);
 /// Between two looks at an agent's kernel.
-pub(super) const LOOK: Duration = Duration::from_millis(2);
+pub(super) const LOOK: Duration = Duration::from_millis(5);
 /// Between two looks at a kernel that takes seconds.
 pub(super) const RARE_LOOK: Duration = Duration::from_millis(20);
 
@@ -127,11 +127,14 @@ impl<'a, 'b> Scene<'a, 'b> {
     /// The same number of changes for our agent alone.
     fn run_alone(&mut self, block: u32, count: u32, records: &mut Records) -> Result<()> {
         let first = block * count;
-        let before = Told::ours(&self.alone)?;
-        let theft = Theft::watch();
-        let (changes, sights) = self.change_ours(count)?;
-        let thefts = theft.end();
-        if let Some(own) = Told::ours(&self.alone)?.mean_since(before) {
+        let ((changes, sights), own, thefts) = calmly(|| {
+            let before = Told::ours(&self.alone)?;
+            let theft = Theft::watch();
+            let seen = self.change_ours(count)?;
+            let thefts = theft.end();
+            Ok((seen, Told::ours(&self.alone)?.mean_since(before), thefts))
+        })?;
+        if let Some(own) = own {
             records.0.push(self.record(OURS, block, (AGENT, own)));
             records.0.push(self.record(OURS, block, (CHANGE, own)));
         }

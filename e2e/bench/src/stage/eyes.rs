@@ -26,6 +26,8 @@ const MOMENT: Duration = Duration::from_millis(100);
 /// The node's services, and the one that can be suspended.
 const SERVICES: &str = "/run/plb/services";
 const PROXY: &str = "kube-proxy";
+/// Becomes a program that has the same share of the processor as the node's services.
+const AMONG_SERVICES: &str = r#"echo 0 >/sys/fs/cgroup/system/cgroup.procs && exec "$@""#;
 /// Of the kube-proxy started here.
 const LOG: &str = "/run/plb-bench-rival.log";
 
@@ -165,12 +167,14 @@ fn within<T: Send + 'static>(pid: i32, work: impl FnOnce() -> Result<T> + Send +
 }
 
 fn start(pid: i32, command: &[String]) -> Result<Child> {
-    let (program, arguments) = command.split_first().context("which program?")?;
     let log = File::create(LOG)?;
-    let mut command = Command::new(program);
-    command.args(arguments).env("XTABLES_LOCKFILE", LOCK);
-    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-    within(pid, move || command.spawn().context("kube-proxy"))
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", AMONG_SERVICES, "sh"])
+        .args(command)
+        .env("XTABLES_LOCKFILE", LOCK);
+    shell.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    within(pid, move || shell.spawn().context("kube-proxy"))
 }
 
 fn processes() -> Result<Vec<i32>> {

@@ -2,6 +2,7 @@
 //! beginning is asked for. Its list in `/proc` is written as a whole, which takes milliseconds for a thousand servers.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use netlink_packet_core::{
@@ -33,8 +34,15 @@ const ADDRESS: u16 = 1;
 const PORT: u16 = 2;
 const WEIGHT: u16 = 4;
 
+/// So long the same services are asked about. To list them takes as long as to ask.
+const SAME: Duration = Duration::from_secs(1);
+
 /// IPVS, as it calls itself in this kernel.
-pub(super) struct Ipvs(u16);
+pub(super) struct Ipvs {
+    number: u16,
+    services: Vec<Vec<u8>>,
+    listed: Option<Instant>,
+}
 
 impl Ipvs {
     /// Asks for its number.
@@ -47,20 +55,24 @@ impl Ipvs {
             found = id.and_then(|id| Some(u16::from_ne_bytes(id.try_into().ok()?)));
             true
         })?;
-        found.map(Self).context("the kernel has no IPVS")
+        let number = found.context("the kernel has no IPVS")?;
+        Ok(Self {
+            number,
+            services: Vec::new(),
+            listed: None,
+        })
     }
 
     /// The newest servers of each service that take connections.
-    pub(super) fn newest(&self) -> Result<Vec<SocketAddrV4>> {
-        let mut services = Vec::new();
-        self.list(GET_SERVICE, &[], |attributes| {
-            services.extend(value(attributes, SERVICE).map(|service| attribute(SERVICE, &service)));
-            false
-        })?;
+    pub(super) fn newest(&mut self) -> Result<Vec<SocketAddrV4>> {
+        if self.listed.is_none_or(|listed| listed.elapsed() > SAME) {
+            self.services = self.services()?;
+            self.listed = Some(Instant::now());
+        }
         let mut servers = Vec::new();
-        for service in services {
+        for service in &self.services {
             let mut left = ENOUGH;
-            self.list(GET_DEST, &service, |attributes| {
+            self.list(GET_DEST, service, |attributes| {
                 servers.extend(value(attributes, DEST).and_then(|it| server(&it)));
                 left -= 1;
                 left == 0
@@ -69,8 +81,17 @@ impl Ipvs {
         Ok(servers)
     }
 
+    fn services(&self) -> Result<Vec<Vec<u8>>> {
+        let mut services = Vec::new();
+        self.list(GET_SERVICE, &[], |attributes| {
+            services.extend(value(attributes, SERVICE).map(|service| attribute(SERVICE, &service)));
+            false
+        })?;
+        Ok(services)
+    }
+
     fn list(&self, command: u8, about: &[u8], take: impl FnMut(&[u8]) -> bool) -> Result<()> {
-        let request = message((self.0, command), NLM_F_REQUEST | NLM_F_DUMP, about);
+        let request = message((self.number, command), NLM_F_REQUEST | NLM_F_DUMP, about);
         ask(&request, take)
     }
 }

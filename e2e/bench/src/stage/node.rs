@@ -58,7 +58,7 @@ impl Eyes {
         let address = SocketAddr::from((node.address(), PORT));
         let log = paths.logs().join(format!("{name}-eyes.log"));
         let command = format!(
-            "setsid {} eyes {address} >{} 2>&1 </dev/null &",
+            "echo 0 >/sys/fs/cgroup/cgroup.procs && setsid {} eyes {address} >{} 2>&1 </dev/null &",
             program.display(),
             log.display()
         );

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, ensure};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::unistd::gettid;
 
 use super::newest::Ipvs;
 use super::wire::{Kernel, Sight, Span, Watched};
@@ -57,7 +58,10 @@ impl Watch {
     /// Begins.
     pub fn begin(watched: Watched) -> Result<Self> {
         let means = match watched.kernel {
-            Kernel::Ipvs => Means::Asking(Ipvs::find()?),
+            Kernel::Ipvs => {
+                be_prompt()?;
+                Means::Asking(Ipvs::find()?)
+            }
             Kernel::Iptables => Means::Commands(watch_lock()?),
         };
         Ok(Self { watched, means })
@@ -65,7 +69,7 @@ impl Watch {
 
     /// Tells of each server that is newer than those before, until the last is there. If it does not come, the beginning
     /// of what is there.
-    pub fn follow(self, mut tell: impl FnMut(Sight) -> Result<()>) -> Result<Option<String>> {
+    pub fn follow(mut self, mut tell: impl FnMut(Sight) -> Result<()>) -> Result<Option<String>> {
         let Span { last, .. } = self.watched.servers;
         let (mut newest, mut not_before) = (None, now());
         let (mut text, mut end) = (String::new(), Instant::now() + PATIENCE);
@@ -96,8 +100,8 @@ impl Watch {
     }
 
     /// None if nothing can have changed.
-    fn look(&self) -> Result<Option<Look>> {
-        match &self.means {
+    fn look(&mut self) -> Result<Option<Look>> {
+        match &mut self.means {
             Means::Asking(ipvs) => {
                 std::thread::sleep(self.watched.pause);
                 look_at_ipvs(ipvs).map(Some)
@@ -119,7 +123,18 @@ impl Watch {
     }
 }
 
-fn look_at_ipvs(ipvs: &Ipvs) -> Result<Look> {
+/// This thread runs as soon as it wants to, or it would tell how busy the node is with others. It sleeps mostly.
+fn be_prompt() -> Result<()> {
+    let thread = gettid().to_string();
+    let status = Command::new("chrt")
+        .args(["--reset-on-fork", "--fifo", "--pid", "1", &thread])
+        .status();
+    let status = status.context("chrt")?;
+    ensure!(status.success(), "chrt: {status}");
+    Ok(())
+}
+
+fn look_at_ipvs(ipvs: &mut Ipvs) -> Result<Look> {
     let begun = now();
     let servers = ipvs.newest()?;
     Ok(Look {
