@@ -2,6 +2,7 @@
 
 mod measure;
 mod told;
+mod words;
 
 use std::fmt::Write as _;
 
@@ -12,7 +13,7 @@ use crate::plan::Plan;
 use crate::plot::{self, Axes, Line};
 use crate::record::{OURS, Record, Records};
 use crate::row::{Row, Target};
-use crate::spread::{Number, quantile};
+use crate::spread::quantile;
 use crate::suite::{Section, Suite};
 
 /// The suite.
@@ -31,6 +32,8 @@ const AGENT: &str = "from hearing of it to the kernel";
 const RESOLUTION: &str = "resolution";
 /// Of the processors, by others, while a change was under way.
 const TAKEN: &str = "taken by others meanwhile";
+/// By our agent's threads, since the change before.
+const WAITED: &str = "waiting for the node's processor";
 const CLOCK: &str = "uncertainty of the clock";
 
 fn setting(size: usize) -> String {
@@ -61,12 +64,17 @@ impl Suite for Convergence {
             section.rows.extend(rows(setting, &values));
             let name = format!("convergence-{}", setting.replace(' ', "-"));
             section.pictures.push((name.clone(), picture(setting, &values)?));
-            let _ = write!(section.text, "\n![{setting}]({name}.svg)\n\n{}", table(&values));
-            section.text += &split(setting, records);
-            section.text += &between_looks(setting, records);
-            section.text += &beside_others(setting, records);
+            let _ = write!(
+                section.text,
+                "\n![{setting}]({name}.svg)\n\n{}",
+                words::table(&values)
+            );
+            section.text += &words::split(setting, records);
+            section.text += &words::waiting(setting, records);
+            section.text += &words::between_looks(setting, records);
+            section.text += &words::beside_others(setting, records);
         }
-        section.text += &how_exact(records);
+        section.text += &words::how_exact(records);
         section.text += &told::text(records);
         section.rows.extend(told::rows(records));
         Ok(section)
@@ -157,105 +165,6 @@ fn picture(setting: &str, values: &Records) -> Result<String> {
     plot::lines(
         axes,
         &values.contenders().into_iter().map(line).collect::<Vec<_>>(),
-    )
-}
-
-fn table(values: &Records) -> String {
-    let mut text =
-        "| ms | changes | median | 90 % | 99 % | longest |\n|---|---|---|---|---|---|\n".to_owned();
-    for contender in values.contenders() {
-        let times = values.by(contender).values();
-        let _ = write!(text, "| {contender} | {} ", times.len());
-        for part in [0.5, 0.9, 0.99, 1.0] {
-            let _ = write!(text, "| {} ", Number(quantile(&times, part).unwrap_or_default()));
-        }
-        text += "|\n";
-    }
-    text
-}
-
-/// Where ours spends its time.
-fn split(setting: &str, records: &Records) -> String {
-    let mean = |figure| {
-        let values = records.of(figure, setting).by(OURS).values();
-        #[allow(clippy::cast_precision_loss, reason = "a few hundred values")]
-        (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
-    };
-    let (Some(all), Some(written), Some(own)) = (mean(CONVERGENCE), mean(WRITTEN), mean(AGENT)) else {
-        return String::new();
-    };
-    format!(
-        "\nOf ours, {} ms on average, the API server took {} ms to answer the writer. From hearing of the change to the \
-         kernel the agent itself took {} ms; the rest, {} ms, is the watch and reading what it brought, partly while the \
-         writer still waits.\n",
-        Number(all),
-        Number(written),
-        Number(own),
-        Number((all - own).max(0.0))
-    )
-}
-
-/// What had taken less if this machine were nobody else's.
-fn beside_others(setting: &str, records: &Records) -> String {
-    let times = records.of(CONVERGENCE, setting).by(OURS);
-    let taken = records.of(TAKEN, setting).by(OURS);
-    let is_calm = |time: &&Record| {
-        let mut taken = taken.0.iter();
-        taken.any(|taken| taken.round == time.round && taken.value <= 0.0)
-    };
-    let calm: Vec<f64> = times.0.iter().filter(is_calm).map(|time| time.value).collect();
-    let Some(most) = quantile(&calm, 0.99) else {
-        return String::new();
-    };
-    format!(
-        "\nOthers took processors of this machine (*steal*) while {} of these {} changes were under way. Of the rest 99 of 100 \
-         took at most {} ms.\n",
-        times.0.len() - calm.len(),
-        times.0.len(),
-        Number(most)
-    )
-}
-
-/// A server arrives between two looks, and counts from the later one.
-fn between_looks(setting: &str, records: &Records) -> String {
-    let (times, looks) = (
-        records.of(CONVERGENCE, setting).by(OURS),
-        records.of(RESOLUTION, setting).by(OURS),
-    );
-    let earliest = |record: &Record| {
-        let look = looks.0.iter().find(|look| look.round == record.round)?;
-        Some((record.value - look.value).max(0.0))
-    };
-    let earliest: Vec<f64> = times.0.iter().filter_map(earliest).collect();
-    let (Some(least), Some(most)) = (quantile(&earliest, 0.99), quantile(&times.values(), 0.99)) else {
-        return String::new();
-    };
-    format!(
-        "\nA server arrives between two looks and counts as seen by the later one. If all had arrived with the earlier one, 99 \
-         of 100 of ours had taken at most {} ms; as they count it is {} ms.\n",
-        Number(least),
-        Number(most)
-    )
-}
-
-fn how_exact(records: &Records) -> String {
-    let longest = |figure: &str, contender: Option<&str>| {
-        let of = |record: &&Record| {
-            record.figure == figure && contender.is_none_or(|contender| contender == record.contender)
-        };
-        let values: Vec<f64> = records.0.iter().filter(of).map(|record| record.value).collect();
-        Number(quantile(&values, 0.99).unwrap_or_default()).to_string()
-    };
-    format!(
-        "\nHow exact: IPVS is looked at with pauses of {} ms at ours and {} ms at kube-proxy's, which is not to be kept from \
-         its work. Who looks comes before all other work of the node (SCHED_FIFO), or it would tell how long it waited itself; between two looks lay at most {} ms and {} ms in 99 of 100 changes. The rules of iptables are there when the command that brought them has ended, \
-         which is told by the kernel at once; whether it was the right one is looked up afterwards. A node's clock is \
-         known to {} ms.\n",
-        measure::LOOK.as_millis(),
-        measure::RARE_LOOK.as_millis(),
-        longest(RESOLUTION, Some(OURS)),
-        longest(RESOLUTION, Some("kube-proxy, ipvs")),
-        longest(CLOCK, None)
     )
 }
 

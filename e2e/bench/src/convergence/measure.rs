@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use e2e::cluster::{Agent, Space};
 
 use super::told::{CHANGE, FILL, Told};
-use super::{AGENT, BESIDE, CLOCK, CONVERGENCE, RESOLUTION, TAKEN, WRITTEN, setting};
+use super::{AGENT, BESIDE, CLOCK, CONVERGENCE, RESOLUTION, TAKEN, WAITED, WRITTEN, setting};
 use crate::calm::{Theft, calmly};
 use crate::plan::Plan;
 use crate::record::{OURS, Record, Records};
@@ -144,6 +144,10 @@ impl<'a, 'b> Scene<'a, 'b> {
             let taken = thefts.between(change.begun, sight.at);
             records.0.push(self.record(OURS, round, (TAKEN, taken)));
         }
+        for (round, pair) in (first + 1..).zip(arrived.windows(2)) {
+            let waited = milliseconds_between(pair[0].1.waited, pair[1].1.waited);
+            records.0.push(self.record(OURS, round, (WAITED, waited)));
+        }
         for (round, change) in (first..).zip(&changes) {
             let written = milliseconds_between(change.begun, change.written);
             records.0.push(self.record(OURS, round, (WRITTEN, written)));
@@ -253,6 +257,7 @@ mod tests {
             server: server(last),
             at,
             not_before: 0,
+            waited: 0,
         };
         let changes = [change(1, 10), change(2, 20), change(3, 30)];
         let times: Vec<(u64, u64)> = arrivals(&changes, &[sight(1, 15), sight(3, 100)])

@@ -103,7 +103,7 @@ impl Eyes {
                 let pid = of_pod(&pod)?;
                 let stream = stream.try_clone()?;
                 let missed = within(pid, move || {
-                    let watch = Watch::begin(watch)?;
+                    let watch = Watch::begin(watch, pid)?;
                     tell(&stream, &Answer::Done)?;
                     watch.follow(|sight| tell(&stream, &Answer::Seen(sight)))
                 })?;

@@ -36,6 +36,7 @@ pub fn now() -> u64 {
 pub struct Watch {
     watched: Watched,
     means: Means,
+    process: i32,
 }
 
 /// By what changes are noticed.
@@ -55,8 +56,8 @@ struct Look {
 }
 
 impl Watch {
-    /// Begins.
-    pub fn begin(watched: Watched) -> Result<Self> {
+    /// Begins. It is this process that programs the kernel, or whose network namespace it is.
+    pub fn begin(watched: Watched, process: i32) -> Result<Self> {
         let means = match watched.kernel {
             Kernel::Ipvs => {
                 be_prompt()?;
@@ -64,7 +65,11 @@ impl Watch {
             }
             Kernel::Iptables => Means::Commands(watch_lock()?),
         };
-        Ok(Self { watched, means })
+        Ok(Self {
+            watched,
+            means,
+            process,
+        })
     }
 
     /// Tells of each server that is newer than those before, until the last is there. If it does not come, the beginning
@@ -87,6 +92,7 @@ impl Watch {
                     server,
                     at: look.ended,
                     not_before,
+                    waited: waited(self.process)?,
                 })?;
                 if server == last {
                     return self.confirm(last).map(|()| None);
@@ -132,6 +138,22 @@ fn be_prompt() -> Result<()> {
     let status = status.context("chrt")?;
     ensure!(status.success(), "chrt: {status}");
     Ok(())
+}
+
+/// How long the threads of a process that are there have been ready to run, and did not, in nanoseconds.
+fn waited(process: i32) -> Result<u64> {
+    let mut waited = 0;
+    for thread in fs::read_dir(format!("/proc/{process}/task"))? {
+        // A thread may have ended meanwhile.
+        let told = fs::read_to_string(thread?.path().join("schedstat")).unwrap_or_default();
+        waited += delay(&told).unwrap_or_default();
+    }
+    Ok(waited)
+}
+
+/// Of `RUNNING WAITING TIMES`.
+fn delay(schedstat: &str) -> Option<u64> {
+    schedstat.split_whitespace().nth(1)?.parse().ok()
 }
 
 fn look_at_ipvs(ipvs: &mut Ipvs) -> Result<Look> {
@@ -218,6 +240,13 @@ FWM  40000050 rr
 ";
         let servers: Vec<_> = list.lines().filter_map(listed).collect();
         assert_eq!(servers, [server(1)], "the other drains");
+    }
+
+    #[test]
+    fn time_on_the_processor_is_no_waiting() {
+        assert_eq!(delay("1150000000 1790000000 985\n"), Some(1_790_000_000));
+        assert_eq!(delay(""), None);
+        assert!(waited(std::process::id().try_into().unwrap()).is_ok());
     }
 
     #[test]

@@ -128,6 +128,8 @@ pub struct Sight {
     pub at: u64,
     /// When the kernel was last known to hold none so new.
     pub not_before: u64,
+    /// How long the threads of the pod's process had waited for a processor until then, since they began, in nanoseconds.
+    pub waited: u64,
 }
 
 /// What a process takes.
