@@ -74,7 +74,8 @@ fn of_slices<'a>(
     };
     let mut found: Vec<_> = slices.into_iter().flat_map(of_slice).collect();
     // While an endpoint moves between slices it is in two; the better word counts.
-    found.sort_unstable_by_key(|(at, state)| (*at, Reverse(*state)));
+    // Each slice is in order already, which a stable sort makes use of.
+    found.sort_by_key(|(at, state)| (*at, Reverse(*state)));
     found.dedup_by_key(|(at, _)| *at);
     let weight = Weight::NORMAL.0;
     let candidate = |(at, state)| (at, Candidate { state, weight });

@@ -102,12 +102,12 @@ pub(crate) fn read(bytes: &[u8]) -> impl Iterator<Item = Result<Attribute<'_>, E
         if rest.is_empty() {
             return None;
         }
-        let one = split(rest);
-        rest = one.as_ref().map_or(&[], |(_, rest)| rest);
-        Some(
-            one.map(|(attribute, _)| attribute)
-                .ok_or(Error::Malformed("an attribute is cut off")),
-        )
+        let Some((attribute, after)) = split(rest) else {
+            rest = &[];
+            return Some(Err(Error::Malformed("an attribute is cut off")));
+        };
+        rest = after;
+        Some(Ok(attribute))
     })
 }
 
@@ -150,9 +150,9 @@ impl<'a> Attribute<'a> {
     }
 
     fn number<const N: usize>(self) -> Result<[u8; N], Error> {
-        self.value
-            .first_chunk()
-            .copied()
-            .ok_or(Error::Malformed("a number is cut off"))
+        match self.value.first_chunk() {
+            Some(bytes) => Ok(*bytes),
+            None => Err(Error::Malformed("a number is cut off")),
+        }
     }
 }

@@ -50,13 +50,13 @@ pub(crate) fn info(attributes: &[u8]) -> Result<Info, Error> {
 }
 
 fn find(attributes: &[u8], kind: u16) -> Result<Attribute<'_>, Error> {
-    read(attributes)
-        .find(|attribute| {
-            attribute
-                .as_ref()
-                .map_or(true, |attribute| attribute.kind == kind)
-        })
-        .unwrap_or(Err(Error::Malformed("an attribute is missing")))
+    for attribute in read(attributes) {
+        let attribute = attribute?;
+        if attribute.kind == kind {
+            return Ok(attribute);
+        }
+    }
+    Err(Error::Malformed("an attribute is missing"))
 }
 
 /// A service's attributes as they come.
@@ -254,7 +254,10 @@ fn address(family: Family, bytes: &[u8]) -> Result<IpAddr, Error> {
             .first_chunk::<16>()
             .map(|bytes| Ipv6Addr::from(*bytes).into()),
     };
-    addr.ok_or(Error::Malformed("an address is cut off or missing"))
+    match addr {
+        Some(addr) => Ok(addr),
+        None => Err(Error::Malformed("an address is cut off or missing")),
+    }
 }
 
 /// Masks with holes don't come from here; of those the leading ones count.

@@ -25,6 +25,7 @@ pub enum State {
 pub struct Slice {
     namespace: Option<String>,
     ports: Vec<Port>,
+    /// By address, so that those of many slices are soon in order.
     endpoints: Vec<Endpoint>,
 }
 
@@ -78,8 +79,10 @@ impl From<EndpointSlice> for Slice {
                 is_pod: is_pod(endpoint, namespace.as_deref()),
             })
         };
+        let mut endpoints: Vec<Endpoint> = slice.endpoints.iter().filter_map(endpoint).collect();
+        endpoints.sort_unstable_by_key(|it| it.address);
         Self {
-            endpoints: slice.endpoints.iter().filter_map(endpoint).collect(),
+            endpoints,
             ports: slice.ports.into_iter().flatten().map(Port::from).collect(),
             namespace,
         }
