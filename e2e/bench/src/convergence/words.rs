@@ -59,8 +59,8 @@ pub(super) fn waiting(setting: &str, records: &Records) -> String {
     };
     format!(
         "\nThe slowest: with the {} % of changes that took more than {} ms the agent's threads had waited {} ms on average for \
-         their node's only processor since the change before, with all others {} ms (`schedstat` of the kernel). The node's \
-         kubelet and containerd work in bursts, and this kernel gives others up to three ticks of 10 ms for one of the agent's.\n",
+         their node's only processor since the change before, with all others {} ms (`schedstat` of the kernel). Others \
+         there, such as kubelet and containerd, work in bursts.\n",
         SLOW * 100.0,
         Number(bound),
         Number(slow),

@@ -72,4 +72,6 @@ What was mended because of it:
   along again. Now both share it as soon as it is acknowledged.
 - The counters of all servers of a service were copied when one of them changed. Now they lie in shared blocks too, and blocks
   are made at once of what is sorted, as it comes from slices and from the kernel.
+- For each attribute of the kernel's answers an error was made and thrown away unused, and what reads them was built to be
+  small. Now it is built to be fast. Slices are put in order when they come, not all of them with each change.
 ";
