@@ -171,18 +171,19 @@ fn picture(setting: &str, values: &Records) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::tests::value;
+
+    /// A value at 10 endpoints.
+    pub(super) fn record(figure: &str, contender: &str, round: u32, milliseconds: f64) -> Record {
+        Record {
+            figure: figure.to_owned(),
+            setting: setting(10),
+            ..value(contender, 10.0, round, milliseconds)
+        }
+    }
 
     #[test]
     fn the_section_compares_and_splits() {
-        let record = |figure: &str, contender: &str, round, value| Record {
-            figure: figure.to_owned(),
-            setting: setting(10),
-            contender: contender.to_owned(),
-            x: 10.0,
-            round,
-            value,
-            unit: "ms".to_owned(),
-        };
         let mut records = Records::default();
         for round in 0..10 {
             records.0.push(record(CONVERGENCE, OURS, round, 40.0));

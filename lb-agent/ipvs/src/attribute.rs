@@ -1,4 +1,6 @@
 //! Netlink attributes: writing them, reading them from untrusted bytes, and IPVS's numbers for them.
+//!
+//! A table has thousands of each, so that an error is made only where there is one: not by `ok_or`, which makes it first.
 use netlink_packet_core::{NLA_F_NESTED, NLA_TYPE_MASK};
 
 use crate::Error;

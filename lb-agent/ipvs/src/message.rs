@@ -102,9 +102,9 @@ fn content(kind: u16, payload: &[u8]) -> Result<Content<'_>, Error> {
         NLMSG_DONE => Ok(status(payload).unwrap_or(Content::Done)),
         NLMSG_OVERRUN => Ok(Content::Overrun),
         family => {
-            let (generic, attributes) = payload
-                .split_at_checked(GENERIC_HEADER)
-                .ok_or(Error::Malformed("a generic netlink header is cut off"))?;
+            let Some((generic, attributes)) = payload.split_at_checked(GENERIC_HEADER) else {
+                return Err(Error::Malformed("a generic netlink header is cut off"));
+            };
             Ok(Content::Answer {
                 family,
                 command: generic[0],

@@ -115,8 +115,9 @@ too, and goes through all Services each time. The agent tells the time from hear
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::record;
     use super::*;
-    use crate::record::{self, Record};
+    use crate::record;
 
     #[test]
     fn what_came_between_two_looks_counts() {
@@ -134,17 +135,11 @@ mod tests {
 
     #[test]
     fn ours_stands_beside_ipvs() {
-        let record = |contender: &str, value| Record {
-            figure: CHANGE.to_owned(),
-            setting: "10 endpoints".to_owned(),
-            contender: contender.to_owned(),
-            x: 10.0,
-            round: 0,
-            value,
-            unit: "ms".to_owned(),
-        };
         let ipvs = Kernel::Ipvs.rival();
-        let records = Records(vec![record(record::OURS, 5.0), record(ipvs, 50.0)]);
+        let records = Records(vec![
+            record(CHANGE, record::OURS, 0, 5.0),
+            record(CHANGE, ipvs, 0, 50.0),
+        ]);
         let rows = rows(&records);
         assert_eq!(rows.len(), 1);
         assert!((rows[0].ratio.median - 0.1).abs() < 1e-9);

@@ -48,13 +48,9 @@ pub(super) fn waiting(setting: &str, records: &Records) -> String {
     let Some(bound) = quantile(&times.values(), 1.0 - SLOW) else {
         return String::new();
     };
-    let is_slow = |round| {
-        let time = times.0.iter().find(|time| time.round == round);
-        time.is_some_and(|time| time.value > bound)
-    };
-    let (slow, rest): (Vec<&Record>, Vec<&Record>) = waited.0.iter().partition(|it| is_slow(it.round));
-    let mean = |of: &[&Record]| mean(&of.iter().map(|it| it.value).collect::<Vec<_>>());
-    let (Some(slow), Some(rest)) = (mean(&slow), mean(&rest)) else {
+    let is_slow = |it: &Record| in_round(&times, it.round).is_some_and(|time| time > bound);
+    let (slow, rest) = waited.0.into_iter().partition(is_slow);
+    let (Some(slow), Some(rest)) = (mean(&Records(slow).values()), mean(&Records(rest).values())) else {
         return String::new();
     };
     format!(
@@ -73,14 +69,17 @@ fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
+/// The value of one round, of which there is one at most.
+fn in_round(values: &Records, round: u32) -> Option<f64> {
+    let found = values.0.iter().find(|it| it.round == round);
+    found.map(|it| it.value)
+}
+
 /// What had taken less if this machine were nobody else's.
 pub(super) fn beside_others(setting: &str, records: &Records) -> String {
     let times = records.of(CONVERGENCE, setting).by(OURS);
     let taken = records.of(TAKEN, setting).by(OURS);
-    let is_calm = |time: &&Record| {
-        let mut taken = taken.0.iter();
-        taken.any(|taken| taken.round == time.round && taken.value <= 0.0)
-    };
+    let is_calm = |time: &&Record| in_round(&taken, time.round).is_some_and(|taken| taken <= 0.0);
     let calm: Vec<f64> = times.0.iter().filter(is_calm).map(|time| time.value).collect();
     let Some(most) = quantile(&calm, 0.99) else {
         return String::new();
@@ -100,10 +99,7 @@ pub(super) fn between_looks(setting: &str, records: &Records) -> String {
         records.of(CONVERGENCE, setting).by(OURS),
         records.of(RESOLUTION, setting).by(OURS),
     );
-    let earliest = |record: &Record| {
-        let look = looks.0.iter().find(|look| look.round == record.round)?;
-        Some((record.value - look.value).max(0.0))
-    };
+    let earliest = |record: &Record| Some((record.value - in_round(&looks, record.round)?).max(0.0));
     let earliest: Vec<f64> = times.0.iter().filter_map(earliest).collect();
     let (Some(least), Some(most)) = (quantile(&earliest, 0.99), quantile(&times.values(), 0.99)) else {
         return String::new();
@@ -126,8 +122,9 @@ pub(super) fn how_exact(records: &Records) -> String {
     };
     format!(
         "\nHow exact: IPVS is looked at with pauses of {} ms at ours and {} ms at kube-proxy's, which is not to be kept from \
-         its work. Who looks comes before all other work of the node (SCHED_FIFO), or it would tell how long it waited itself; between two looks lay at most {} ms and {} ms in 99 of 100 changes. The rules of iptables are there when the command that brought them has ended, \
-         which is told by the kernel at once; whether it was the right one is looked up afterwards. A node's clock is \
+         its work. Who looks comes before all other work of the node (SCHED_FIFO), or it would tell how long it waited \
+         itself; between two looks lay at most {} ms and {} ms in 99 of 100 changes. The rules of iptables are there when \
+         the command that brought them has ended, which is told by the kernel at once; whether it was the right one is looked up afterwards. A node's clock is \
          known to {} ms.\n",
         measure::LOOK.as_millis(),
         measure::RARE_LOOK.as_millis(),
@@ -139,28 +136,16 @@ pub(super) fn how_exact(records: &Records) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::record;
     use super::*;
 
     #[test]
     fn the_slowest_are_told_apart() {
-        let record = |figure: &str, round: u32, value| Record {
-            figure: figure.to_owned(),
-            setting: super::super::setting(10),
-            contender: OURS.to_owned(),
-            x: 10.0,
-            round,
-            value,
-            unit: "ms".to_owned(),
-        };
         let mut records = Records::default();
         for round in 0..20 {
-            let is_last = round == 19;
-            records
-                .0
-                .push(record(CONVERGENCE, round, if is_last { 90.0 } else { 10.0 }));
-            records
-                .0
-                .push(record(WAITED, round, if is_last { 60.0 } else { 3.0 }));
+            let (time, waited) = if round == 19 { (90.0, 60.0) } else { (10.0, 3.0) };
+            records.0.push(record(CONVERGENCE, OURS, round, time));
+            records.0.push(record(WAITED, OURS, round, waited));
         }
         let text = waiting("10 endpoints", &records);
         assert!(text.contains("had waited 60.0 ms on average"), "{text}");

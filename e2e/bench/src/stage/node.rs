@@ -57,6 +57,7 @@ impl Eyes {
         fs::copy("/proc/self/exe", &program)?;
         let address = SocketAddr::from((node.address(), PORT));
         let log = paths.logs().join(format!("{name}-eyes.log"));
+        // Only there the kernel lets a thread come before all others, as one that watches does.
         let command = format!(
             "echo 0 >/sys/fs/cgroup/cgroup.procs && setsid {} eyes {address} >{} 2>&1 </dev/null &",
             program.display(),

@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
+use e2e::lab::process;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::unistd::gettid;
@@ -132,12 +133,8 @@ impl Watch {
 /// This thread runs as soon as it wants to, or it would tell how busy the node is with others. It sleeps mostly.
 fn be_prompt() -> Result<()> {
     let thread = gettid().to_string();
-    let status = Command::new("chrt")
-        .args(["--reset-on-fork", "--fifo", "--pid", "1", &thread])
-        .status();
-    let status = status.context("chrt")?;
-    ensure!(status.success(), "chrt: {status}");
-    Ok(())
+    let arguments = ["--reset-on-fork", "--fifo", "--pid", "1", &thread];
+    process::run(Command::new("chrt").args(arguments)).map(drop)
 }
 
 /// How long the threads of a process that are there have been ready to run, and did not, in nanoseconds.
