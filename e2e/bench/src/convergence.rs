@@ -1,7 +1,7 @@
 //! How long it takes from a change of an `EndpointSlice` until kernels balance by it.
 
 mod measure;
-mod told;
+pub(crate) mod told;
 mod words;
 
 use std::fmt::Write as _;

@@ -27,7 +27,7 @@ const LOOK: Duration = Duration::from_millis(300);
 
 /// How often something was done, and what it took together.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Told {
+pub(crate) struct Told {
     seconds: f64,
     times: f64,
 }
@@ -58,7 +58,7 @@ impl Told {
     }
 
     /// The same, of a kube-proxy that has just started, as soon as it tells.
-    pub(super) fn first(space: &Space<'_>, kernel: Kernel) -> Result<Self> {
+    pub(crate) fn first(space: &Space<'_>, kernel: Kernel) -> Result<Self> {
         until("kube-proxy has synced", wait::CONTAINER, || {
             thread::sleep(LOOK);
             Self::theirs(space, kernel)

@@ -9,6 +9,7 @@ use e2e::cluster::{Space, in_namespace};
 
 use super::calls::{Call, Calls};
 use super::{AGENT, CALLS, LOAD, Measured, WRITES, note};
+use crate::convergence::told::Told;
 use crate::plan::Plan;
 use crate::record::{OURS, Records};
 use crate::stage::fleet::{self, Audience, Fleet, balancer};
@@ -91,6 +92,10 @@ impl<'a, 'b> Scene<'a, 'b> {
         let Some(theirs) = &mut self.theirs else {
             return Ok(());
         };
+        // With a first sync all servers come at once, in any order; only one that comes later is the newest.
+        for kernel in RIVALS {
+            Told::first(self.space, kernel)?;
+        }
         theirs.replace(self.space, (1, PACE), |servers| {
             let mut rivals = self.eyes[1..].iter_mut().zip(RIVALS);
             rivals.try_for_each(|(eyes, kernel)| eyes.watch(kernel.mode(), servers.watched(kernel, PACE)))
